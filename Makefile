@@ -1,0 +1,22 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+.PHONY: run test lint bench servers help
+
+help:
+	@echo "make run    install what is missing, start the shop's backend, say what to try next"
+	@echo "make test   install what is missing, pass all tests"
+	@echo "make lint   formatting, clippy, dependency rules"
+
+servers:
+	@sh deploy/install-servers.sh
+
+run: servers
+	cargo build --release --bin rentstream
+	@exec target/release/rentstream up
+
+test: servers
+	cargo test --workspace
+
+lint:
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings

@@ -1,0 +1,47 @@
+//! The write side over HTTP.
+//!
+//! Never true in here: a view is read, a rule is decided (handlers only translate), a write is answered that
+//! isn't committed, a command is given up because its caller hung up.
+//!
+//! Reading order: [`rentals`] (one command from HTTP to the log), [`once`] (the same request twice), then
+//! [`items`], [`customers`], [`deliveries`].
+
+pub mod customers;
+pub mod deliveries;
+pub mod fields;
+pub mod intent;
+pub mod items;
+pub mod once;
+pub mod rentals;
+
+use std::sync::Arc;
+
+use axum::Router;
+use lockable::LockPool;
+use rentstream_infra::driver::Driver;
+
+/// What the write routes work with.
+#[derive(Clone)]
+pub struct Writes {
+    /// The aggregates, and the way to take a rental along.
+    pub driver: Driver,
+    /// Requests with an Idempotency-Key that are being answered by this process.
+    in_flight: Arc<LockPool<(String, String)>>,
+}
+
+impl Writes {
+    /// The write side over a driver.
+    pub fn new(driver: Driver) -> Self {
+        Self { driver, in_flight: Arc::new(LockPool::new()) }
+    }
+}
+
+/// The command API.
+pub fn router(writes: Writes) -> Router {
+    Router::new()
+        .merge(customers::routes())
+        .merge(items::routes())
+        .merge(rentals::routes())
+        .merge(deliveries::routes())
+        .with_state(writes)
+}

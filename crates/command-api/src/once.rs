@@ -1,0 +1,141 @@
+//! The same request twice: the first answer again, kept in the transaction of its events.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use cqrs_es::Aggregate;
+use rentstream_domain::Refusal;
+use rentstream_infra::http::{Problem, position};
+use rentstream_infra::log::{Answered, Append, Claim};
+use rentstream_infra::store::StoreError;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::Writes;
+use crate::intent::Intent;
+
+/// What a write is answered with.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body; a problem's where the status says so.
+    pub body: Value,
+    /// The position at which it's true.
+    pub position: u64,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, position(self.position), Json(&self.body)).into_response();
+        if self.status.is_client_error() {
+            let problem = HeaderValue::from_static("application/problem+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        }
+        // A held rental says how soon it's worth asking again.
+        if self.body["status"] == "held" {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// A command to one aggregate, and how to answer it.
+pub struct Order<'a, A: Aggregate> {
+    /// Whose stream.
+    pub id: Uuid,
+    /// The command.
+    pub command: A::Command,
+    /// The answer's status,
+    pub status: StatusCode,
+    /// and its body, from the aggregate as it is afterwards.
+    pub body: &'a (dyn Fn(&A) -> Value + Send + Sync),
+    /// What the events are about, for their metadata.
+    pub about: Option<Uuid>,
+}
+
+impl Writes {
+    /// Sends a command and answers it; or answers as the first time.
+    ///
+    /// # Errors
+    /// A problem; nothing has been written then.
+    pub async fn once<A>(&self, intent: &Intent, body: &[u8], order: Order<'_, A>) -> Result<Answer, Problem>
+    where
+        A: Aggregate<Services = ()>,
+        A::Command: Clone + Send,
+        A::Error: Into<Refusal> + Send,
+    {
+        let store = self.driver.store();
+        let context = intent.context(order.about);
+        let Some(key) = &intent.key else {
+            let done = store.execute::<A>(order.id, order.command, &context, None).await?;
+            let body = (order.body)(&done.aggregate);
+            return Ok(Answer { status: order.status, body, position: done.position });
+        };
+        let _turn = self.turn(intent, key).await;
+        if let Some(answered) = self.answered(intent, key, body).await? {
+            return again(answered);
+        }
+        let claim = |answer: Option<(StatusCode, Value)>| Claim {
+            caller: intent.subject().to_owned(),
+            key: key.clone(),
+            fingerprint: intent.fingerprint(body),
+            answer: answer.map(|(status, body)| (status.as_u16(), body.to_string())),
+        };
+        let claimed = |aggregate: &A| claim(Some((order.status, (order.body)(aggregate))));
+        match store.execute::<A>(order.id, order.command, &context, Some(&claimed)).await {
+            Ok(done) => {
+                let body = (order.body)(&done.aggregate);
+                Ok(Answer { status: order.status, body, position: done.position })
+            }
+            // Another replica was quicker with the same key.
+            Err(StoreError::Claimed) => {
+                again(self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?)
+            }
+            Err(StoreError::Refused(refusal)) => {
+                let problem = Problem::from(refusal);
+                let answer = claim(Some((problem.status, problem.body())));
+                let keep = Append {
+                    aggregate_type: A::TYPE,
+                    aggregate_id: format!("{}/{key}", intent.subject()),
+                    version: 0,
+                    events: vec![],
+                    claim: Some(answer),
+                };
+                // A refusal that can't be kept is still a refusal.
+                let _ = store.log().append(keep).await;
+                Err(problem)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for others of this process that answer the same key.
+    pub(crate) async fn turn(&self, intent: &Intent, key: &str) -> impl Drop + use<'_> {
+        self.in_flight.async_lock((intent.subject().to_owned(), key.to_owned())).await
+    }
+
+    /// The answer that this key got before, if it did.
+    pub(crate) async fn answered(&self, intent: &Intent, key: &str, body: &[u8]) -> Result<Option<Answered>, Problem> {
+        let answered = self.driver.store().log().answered(intent.subject(), key).await.map_err(StoreError::from)?;
+        match answered {
+            Some(answered) if answered.fingerprint != intent.fingerprint(body) => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "this Idempotency-Key came with another request before",
+            )
+            .with("field", json!("Idempotency-Key"))),
+            answered => Ok(answered),
+        }
+    }
+}
+
+/// The answer as it was given the first time.
+pub(crate) fn again(answered: Answered) -> Result<Answer, Problem> {
+    let (status, body) = answered.answer.ok_or_else(|| Problem::from(StoreError::Claimed))?;
+    Ok(Answer {
+        status: StatusCode::from_u16(status).map_err(|_| Problem::internal())?,
+        body: serde_json::from_str(&body).map_err(|_| Problem::internal())?,
+        position: answered.position,
+    })
+}

@@ -1,0 +1,274 @@
+//! Renting, cancelling, returning.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use bytes::Bytes;
+use chrono::Utc;
+use rentstream_domain::customer::{Customer, CustomerError};
+use rentstream_domain::payment::PaymentState;
+use rentstream_domain::processes::{renting, returning};
+use rentstream_domain::rental::{Order as RentalOrder, PaymentMethod, RejectionReason, Rental, RentalCommand, RentalError, RentalState};
+use rentstream_domain::stock::{Fulfilment, Stock, StockError};
+use rentstream_domain::text::{Line, Paragraph};
+use rentstream_domain::{Currency, CustomerId, DeliveryId, ItemId, PaymentId, Refusal, RentalId};
+use rentstream_infra::driver::Rest;
+use rentstream_infra::http::Problem;
+use rentstream_infra::http::auth::Caller;
+use rentstream_infra::http::body::{Body, Id, MaybeBody};
+use rentstream_infra::log::Claim;
+use rentstream_infra::store::StoreError;
+use serde::Deserialize;
+use serde_json::json;
+use tracing::{Instrument, Span, info, warn};
+
+use crate::Writes;
+use crate::intent::Intent;
+use crate::once::{Answer, Order, again};
+
+/// Units of one rental.
+const MOST_UNITS: u32 = 1_000;
+
+pub(crate) fn routes() -> Router<Writes> {
+    Router::new()
+        .route("/v1/rentals", post(rent))
+        .route("/v1/rentals/{id}/cancel", post(cancel))
+        .route("/v1/rentals/{id}/return", post(give_back))
+}
+
+/// What a client asks for. The price isn't the client's to say.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    customer_id: CustomerId,
+    item_id: ItemId,
+    #[serde(default = "one")]
+    units: u32,
+    payment: PaymentMethod,
+    deliver_to: Option<Paragraph>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+async fn rent(
+    State(writes): State<Writes>,
+    caller: Caller,
+    intent: Intent,
+    Body { value, bytes }: Body<Request>,
+) -> Result<Answer, Problem> {
+    caller.may_act_for(value.customer_id)?;
+    if !(1..=MOST_UNITS).contains(&value.units) {
+        return Err(Problem::invalid("units", format!("it must be from 1 to {MOST_UNITS}")));
+    }
+    // A handler is dropped when its client hangs up; what was begun is taken to its end all the same.
+    let answered = tokio::spawn(async move { writes.rent(&intent, value, bytes).await }.instrument(Span::current()));
+    answered.await.map_err(|_| Problem::internal())?
+}
+
+impl Writes {
+    async fn rent(&self, intent: &Intent, request: Request, bytes: Bytes) -> Result<Answer, Problem> {
+        let rental_id = RentalId(intent.new_id());
+        let Some(key) = &intent.key else {
+            let order = self.order(request).await?;
+            self.request(intent, rental_id, order, None).await?;
+            return self.take_along(intent, rental_id).await;
+        };
+        let _turn = self.turn(intent, key).await;
+        match self.answered(intent, key, &bytes).await? {
+            Some(answered) if answered.answer.is_some() => return again(answered),
+            // Begun before, perhaps by a process that is no more: go on from there.
+            Some(_) => {}
+            None => {
+                let order = self.order(request).await?;
+                let claim = Claim {
+                    caller: intent.subject().to_owned(),
+                    key: key.clone(),
+                    fingerprint: intent.fingerprint(&bytes),
+                    answer: None,
+                };
+                match self.request(intent, rental_id, order, Some(claim)).await {
+                    // Another replica was quicker with the same key: is it the same request?
+                    Err(StoreError::Claimed) => drop(self.answered(intent, key, &bytes).await?),
+                    requested => requested?,
+                }
+            }
+        }
+        let answer = self.take_along(intent, rental_id).await?;
+        let kept = (answer.status.as_u16(), answer.body.to_string());
+        let first = self
+            .driver
+            .store()
+            .log()
+            .settle_answer(intent.subject(), key, (kept.0, &kept.1), answer.position)
+            .await
+            .map_err(StoreError::from)?;
+        first.map_or(Ok(answer), again)
+    }
+
+    /// Makes the order from what the client asked for and what the shop's item says.
+    async fn order(&self, request: Request) -> Result<RentalOrder, Problem> {
+        let Request { customer_id, item_id, units, payment, deliver_to } = request;
+        let store = self.driver.store();
+        let stock = store.load::<Stock>(item_id).await?.aggregate;
+        let item = stock.details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
+        if stock.retired {
+            return Err(refused(StockError::Retired));
+        }
+        let customer = store.load::<Customer>(customer_id).await?.aggregate;
+        let Some(profile) = customer.profile else {
+            let why = if customer.forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
+            return Err(refused(why).with("field", json!("customer_id")));
+        };
+        if payment == (PaymentMethod::Points {}) && item.price.currency != Currency::KRW {
+            return Err(Problem::invalid("payment.method", "points pay for items priced in KRW only"));
+        }
+        let deliver_to = match (item.fulfilment, deliver_to.or(profile.address)) {
+            (Fulfilment::Delivery, None) => {
+                return Err(Problem::invalid("deliver_to", "this item is delivered, so an address is needed"));
+            }
+            (Fulfilment::Delivery, address) => address,
+            (Fulfilment::Digital | Fulfilment::Pickup, _) => None,
+        };
+        let total = item.price.times(units).map_err(|error| Problem::invalid("units", error.to_string()))?;
+        let (terms, fulfilment, title) = (item.terms, item.fulfilment, item.title);
+        Ok(RentalOrder { customer_id, item_id, title, units, total, terms, fulfilment, payment, deliver_to })
+    }
+
+    async fn request(
+        &self,
+        intent: &Intent,
+        rental_id: RentalId,
+        order: RentalOrder,
+        claim: Option<Claim>,
+    ) -> Result<(), StoreError> {
+        let command = RentalCommand::Request { order, at: Utc::now() };
+        let context = intent.context(Some(rental_id.0));
+        let store = self.driver.store();
+        match claim {
+            Some(claim) => {
+                store.execute::<Rental>(rental_id.0, command, &context, Some(&move |_: &Rental| claim.clone())).await
+            }
+            None => store.execute::<Rental>(rental_id.0, command, &context, None).await,
+        }
+        .map(drop)
+    }
+
+    /// Takes a requested rental to its answer.
+    async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer, Problem> {
+        let context = intent.context(Some(rental_id.0));
+        let rest = self.driver.drive(&renting::PROCESS, rental_id, &context).await.map_err(|error| {
+            warn!(%rental_id, %error, "Left to the renting process");
+            Problem::from(error).with("rental_id", json!(rental_id))
+        })?;
+        let answer = answer(&rest);
+        info!(%rental_id, status = answer.status.as_u16(), position = answer.position, "Answered a rental");
+        Ok(answer)
+    }
+}
+
+/// What the caller hears of a rental that the renting process has taken as far as it can.
+fn answer(rest: &Rest) -> Answer {
+    let Rest { position, journey, .. } = rest;
+    let position = *position;
+    let rental_id = journey.rental_id;
+    let mut body = json!({ "rental_id": rental_id, "status": journey.rental.status() });
+    if let Some(order) = &journey.rental.order {
+        body["customer_id"] = json!(order.customer_id);
+        body["item_id"] = json!(order.item_id);
+        body["units"] = json!(order.units);
+        body["price"] = json!(order.total);
+        body["payment_id"] = json!(PaymentId::of(rental_id));
+        if order.fulfilment == Fulfilment::Delivery {
+            body["delivery_id"] = json!(DeliveryId::of(rental_id));
+        }
+    }
+    let refusal = |status, kind, detail: &str| {
+        let problem = Problem::new(status, kind, detail).with("rental_id", json!(rental_id));
+        Answer { status, body: problem.body(), position }
+    };
+    match &journey.rental.state {
+        RentalState::Rejected { reason: RejectionReason::OutOfStock } => {
+            refusal(StatusCode::CONFLICT, "out-of-stock", "no unit of this item is free")
+        }
+        RentalState::Rejected { reason: RejectionReason::PaymentDeclined } => {
+            refusal(StatusCode::PAYMENT_REQUIRED, "payment-declined", "the payment was declined, nothing was charged")
+        }
+        RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => {
+            refusal(StatusCode::PAYMENT_REQUIRED, "payment-timed-out", "the payment gateway did not answer in time")
+        }
+        RentalState::Held { until } => {
+            body["held_until"] = json!(until);
+            Answer { status: StatusCode::ACCEPTED, body, position }
+        }
+        // Others may have taken it further already; it was accepted.
+        _ => {
+            body["status"] = json!("accepted");
+            body["due_at"] = json!(journey.rental.due());
+            body["paid"] = json!(matches!(journey.payment.state, PaymentState::Approved { .. }));
+            Answer { status: StatusCode::CREATED, body, position }
+        }
+    }
+}
+
+fn refused(refusal: impl Into<Refusal>) -> Problem {
+    Problem::from(refusal.into())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Cancellation {
+    reason: Option<Line>,
+}
+
+/// Asks for the cancellation; the cancelling process does the rest.
+async fn cancel(
+    State(writes): State<Writes>,
+    caller: Caller,
+    intent: Intent,
+    Id(id): Id<RentalId>,
+    MaybeBody(Body { value, bytes }): MaybeBody<Cancellation>,
+) -> Result<Answer, Problem> {
+    writes.may_act_on(&caller, id).await?;
+    let order = Order::<Rental> {
+        id: id.0,
+        command: RentalCommand::RequestCancellation { reason: value.reason, at: Utc::now() },
+        status: StatusCode::ACCEPTED,
+        body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
+        about: Some(id.0),
+    };
+    writes.once(&intent, &bytes, order).await
+}
+
+/// Takes a loan back; its units are free at the answer's position.
+async fn give_back(
+    State(writes): State<Writes>,
+    caller: Caller,
+    intent: Intent,
+    Id(id): Id<RentalId>,
+) -> Result<Answer, Problem> {
+    writes.may_act_on(&caller, id).await?;
+    let order = Order::<Rental> {
+        id: id.0,
+        command: RentalCommand::Return { at: Utc::now() },
+        status: StatusCode::OK,
+        body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
+        about: Some(id.0),
+    };
+    let mut answer = writes.once(&intent, b"", order).await?;
+    match writes.driver.drive(&returning::PROCESS, id, &intent.context(Some(id.0))).await {
+        Ok(rest) => answer.position = answer.position.max(rest.position),
+        Err(error) => warn!(rental_id = %id, %error, "Left to the returning process"),
+    }
+    Ok(answer)
+}
+
+impl Writes {
+    async fn may_act_on(&self, caller: &Caller, id: RentalId) -> Result<(), Problem> {
+        let rental = self.driver.store().load::<Rental>(id).await?.aggregate;
+        let order = rental.order.ok_or_else(|| refused(RentalError::Unknown))?;
+        caller.may_act_for(order.customer_id)
+    }
+}

@@ -1,0 +1,32 @@
+//! What a shop that rents things out decides, and nothing else.
+//!
+//! Never true in here: a clock is read, an id is drawn, a database, a network or a thread is touched.
+//! Time and ids arrive in the command, so that every rule can be tested with given/when/then and every
+//! interleaving of the processes can be played through by a machine.
+//!
+//! Reading order: [`rental`] (the heart), then [`stock`], [`payment`], [`customer`], [`delivery`]; then
+//! [`processes`], which lets them work together, and its rules [`processes::renting`],
+//! [`processes::fulfilling`], [`processes::cancelling`] and [`processes::returning`]; [`check`] says what
+//! must hold at every position of the log.
+
+mod aggregate;
+pub mod check;
+pub mod command;
+pub mod customer;
+pub mod delivery;
+pub mod event;
+#[cfg(test)]
+mod fixtures;
+pub mod id;
+pub mod money;
+pub mod payment;
+pub mod processes;
+pub mod rental;
+pub mod stock;
+pub mod text;
+
+pub use aggregate::Decide;
+pub use command::{Command, Refusal};
+pub use event::Event;
+pub use id::{CustomerId, DeliveryId, ItemId, PaymentId, RentalId};
+pub use money::{Currency, Money};

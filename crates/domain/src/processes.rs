@@ -1,0 +1,160 @@
+//! How the aggregates work together on one rental.
+//!
+//! A process has no state of its own. It looks at what the aggregates say of a rental ([`Journey`]) and
+//! names the next [`Step`]. So a crash, a repeat or another replica at work needs no special case: whoever
+//! comes next looks again and goes on from there.
+
+pub mod cancelling;
+pub mod fulfilling;
+pub mod renting;
+pub mod returning;
+#[cfg(test)]
+mod tests;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::customer::{CustomerCommand, Spend};
+use crate::delivery::Delivery;
+use crate::payment::{Payment, PaymentCommand, PaymentState};
+use crate::rental::{Order, PaymentMethod, Rental};
+use crate::stock::{Reservation, StockCommand};
+use crate::text::Word;
+use crate::{Command, DeliveryId, Event, ItemId, PaymentId, RentalId};
+
+/// A process: what wakes it, and what it does next.
+#[derive(Clone, Copy)]
+pub struct Process {
+    /// Its name, by which its place in the log is kept.
+    pub name: &'static str,
+    /// What an event means to it.
+    pub wakes: fn(&Event) -> Wake,
+    /// The next step for a rental as it stands.
+    pub next: fn(&Journey, DateTime<Utc>) -> Step,
+}
+
+/// Every process. A new one is a file of its own and a line here.
+pub const ALL: [Process; 4] =
+    [renting::PROCESS, fulfilling::PROCESS, cancelling::PROCESS, returning::PROCESS];
+
+/// Why a payment was declined that nobody wants any more.
+const CALLED_OFF: Word = Word::new("called_off");
+/// What stands for the gateway's reference where points are paid or paid back.
+const POINTS: Word = Word::new("points");
+
+/// What an event means to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Nothing.
+    No,
+    /// Look at this rental at once.
+    Now(RentalId),
+    /// Look at this rental after a while, unless it is [`Wake::Settled`] by then.
+    After(TimeDelta, RentalId),
+    /// Whatever was to be done for this rental has been done by somebody else.
+    Settled(RentalId),
+}
+
+/// What the aggregates say of one rental.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journey {
+    /// Which.
+    pub rental_id: RentalId,
+    /// The rental itself.
+    pub rental: Rental,
+    /// What it holds of its item.
+    pub reservation: Reservation,
+    /// Its payment.
+    pub payment: Payment,
+    /// What its payment took from the customer's points.
+    pub points: Spend,
+    /// Its delivery.
+    pub delivery: Delivery,
+    /// How long a hold lasts, from the request.
+    pub hold: TimeDelta,
+}
+
+impl Journey {
+    /// The id of its payment.
+    pub fn payment_id(&self) -> PaymentId {
+        PaymentId::of(self.rental_id)
+    }
+
+    /// The id of its delivery.
+    pub fn delivery_id(&self) -> DeliveryId {
+        DeliveryId::of(self.rental_id)
+    }
+}
+
+/// What a process wants done next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Send a command. If it is refused, the rental has moved on meanwhile: look again.
+    Send(Command),
+    /// Send the first command, or the second one if the first is refused.
+    SendOr(Command, Command),
+    /// Touch the outside; the answer comes back as a command to the payment.
+    Perform(Effect),
+    /// Look again at that time.
+    Wait(DateTime<Utc>),
+    /// There's nothing to do until another event.
+    Rest,
+}
+
+/// What touches the outside. Each is named by the payment's id, so that doing it twice changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Charge the card: answers with `Approve`, `Decline` or `Defer`.
+    Charge(PaymentId),
+    /// Make sure that the card is not charged any more: answers with `Decline`, or with `Approve` if it
+    /// had been charged already.
+    Void(PaymentId),
+    /// Give the money back: answers with `ConfirmRefund`.
+    Refund(PaymentId),
+}
+
+/// Gives back what the payment took, whatever is known of it; `None` once there's nothing to give back.
+fn undo_payment(journey: &Journey, order: &Order, at: DateTime<Utc>) -> Option<Step> {
+    let payment_id = journey.payment_id();
+    let rental_id = journey.rental_id;
+    let send = |command| Some(Step::Send(Command::Payment(payment_id, command)));
+    let refund_points = || {
+        Step::Send(Command::Customer(
+            order.customer_id,
+            CustomerCommand::Refund { payment_id, rental_id, at },
+        ))
+    };
+
+    match (&journey.payment.state, &order.payment) {
+        (PaymentState::Unknown | PaymentState::Refunded, _) => None,
+        (PaymentState::Requested | PaymentState::Deferred { .. }, PaymentMethod::Points {}) => {
+            send(PaymentCommand::Decline { reason: CALLED_OFF.into(), at })
+        }
+        (PaymentState::Requested | PaymentState::Deferred { .. }, PaymentMethod::Card { .. }) => {
+            Some(Step::Perform(Effect::Void(payment_id)))
+        }
+        (PaymentState::Declined, _) => matches!(journey.points, Spend::Spent(_)).then(refund_points),
+        (PaymentState::Approved { .. }, _) => send(PaymentCommand::RequestRefund { at }),
+        (PaymentState::Refunding { .. }, PaymentMethod::Card { .. }) => {
+            Some(Step::Perform(Effect::Refund(payment_id)))
+        }
+        (PaymentState::Refunding { .. }, PaymentMethod::Points {}) => match journey.points {
+            Spend::Refunded => send(PaymentCommand::ConfirmRefund { reference: POINTS.into(), at }),
+            // Who sees nothing spent looked at the points before the payment: what is paid was spent.
+            Spend::Spent(_) | Spend::None => Some(refund_points()),
+        },
+    }
+}
+
+/// Frees what the rental has reserved; `None` once there's nothing to free.
+fn release(journey: &Journey, order: &Order, at: DateTime<Utc>) -> Option<Step> {
+    matches!(journey.reservation, Reservation::Reserved(_)).then(|| {
+        stock(
+            order.item_id,
+            StockCommand::Release { rental_id: journey.rental_id, customer_id: order.customer_id, at },
+        )
+    })
+}
+
+fn stock(item: ItemId, command: StockCommand) -> Step {
+    Step::Send(Command::Stock(item, command))
+}

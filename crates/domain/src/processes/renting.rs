@@ -1,0 +1,119 @@
+//! Renting: request → reserve units → pay → accept; or reject and free them; or hold and try again.
+//!
+//! The command API takes these steps while the caller waits. This process takes them again for rentals
+//! that somebody began and did not finish, and for those on hold.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Effect, Journey, POINTS, Process, Step, Wake, release, undo_payment};
+use crate::customer::{CustomerCommand, Spend};
+use crate::payment::{Bill, PaymentCommand, PaymentEvent, PaymentState};
+use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
+use crate::stock::{Reservation, StockCommand, StockEvent};
+use crate::text::Word;
+use crate::{Command, CustomerId, Event};
+
+/// The process.
+pub const PROCESS: Process = Process { name: "renting", wakes, next };
+
+/// How long the command API is left alone with a rental before this process looks after it.
+const GRACE: TimeDelta = TimeDelta::seconds(20);
+/// Why a payment by points was declined.
+const NOT_ENOUGH_POINTS: Word = Word::new("not_enough_points");
+
+fn wakes(event: &Event) -> Wake {
+    match event {
+        Event::Rental(id, RentalEvent::RentalRequested { .. }) => Wake::After(GRACE, *id),
+        Event::Rental(id, RentalEvent::RentalAccepted { .. }) => Wake::Settled(*id),
+        Event::Rental(id, RentalEvent::RentalHeld { .. } | RentalEvent::RentalRejected { .. }) => {
+            Wake::Now(*id)
+        }
+        Event::Payment(_, PaymentEvent::PaymentDeferred { rental_id, .. }) => Wake::Now(*rental_id),
+        // Somebody who was slow may reserve, bill or spend for a rental that is over by now: look again later.
+        Event::Stock(_, StockEvent::UnitsReserved { rental_id, .. })
+        | Event::Payment(_, PaymentEvent::PaymentRequested { bill: Bill { rental_id, .. }, .. })
+        | Event::Customer(CustomerId(_), crate::customer::CustomerEvent::PointsSpent { rental_id, .. }) => {
+            Wake::After(GRACE, *rental_id)
+        }
+        Event::Rental(..)
+        | Event::Payment(..)
+        | Event::Stock(..)
+        | Event::Customer(..)
+        | Event::Delivery(..) => Wake::No,
+    }
+}
+
+/// The next step towards the answer.
+pub fn next(journey: &Journey, now: DateTime<Utc>) -> Step {
+    let Some(order) = &journey.rental.order else { return Step::Rest };
+    match &journey.rental.state {
+        RentalState::Requested { at } => pay(journey, order, *at + journey.hold, now),
+        RentalState::Held { until } => pay(journey, order, *until, now),
+        RentalState::Rejected { .. } => {
+            release(journey, order, now).or_else(|| undo_payment(journey, order, now)).unwrap_or(Step::Rest)
+        }
+        RentalState::Unknown
+        | RentalState::Accepted { .. }
+        | RentalState::Delivered { .. }
+        | RentalState::Overdue { .. }
+        | RentalState::Returned
+        | RentalState::Cancelling { .. }
+        | RentalState::Cancelled => Step::Rest,
+    }
+}
+
+fn pay(journey: &Journey, order: &Order, deadline: DateTime<Utc>, now: DateTime<Utc>) -> Step {
+    let rental_id = journey.rental_id;
+    let customer_id = order.customer_id;
+    let payment_id = journey.payment_id();
+    let rental = |command| Command::Rental(rental_id, command);
+    let payment = |command| Command::Payment(payment_id, command);
+    let reject = |reason| rental(RentalCommand::Reject { reason, at: now });
+
+    match journey.reservation {
+        Reservation::Reserved(_) => {}
+        Reservation::Ended => return Step::Send(reject(RejectionReason::OutOfStock)),
+        Reservation::None => {
+            let reserve = StockCommand::Reserve { rental_id, customer_id, units: order.units, at: now };
+            return Step::SendOr(Command::Stock(order.item_id, reserve), reject(RejectionReason::OutOfStock));
+        }
+    }
+    match (&journey.payment.state, &order.payment) {
+        (PaymentState::Unknown, method) => {
+            let bill = Bill { rental_id, customer_id, amount: order.total, method: method.clone() };
+            Step::Send(payment(PaymentCommand::Request { bill, at: now }))
+        }
+        (PaymentState::Requested | PaymentState::Deferred { .. }, PaymentMethod::Points {}) => {
+            match journey.points {
+                Spend::Spent(_) => {
+                    Step::Send(payment(PaymentCommand::Approve { reference: POINTS.into(), at: now }))
+                }
+                Spend::None | Spend::Refunded => {
+                    let amount = order.total.amount;
+                    let spend = CustomerCommand::Spend { payment_id, rental_id, amount, at: now };
+                    let decline = PaymentCommand::Decline { reason: NOT_ENOUGH_POINTS.into(), at: now };
+                    Step::SendOr(Command::Customer(customer_id, spend), payment(decline))
+                }
+            }
+        }
+        (PaymentState::Requested, PaymentMethod::Card { .. }) => Step::Perform(Effect::Charge(payment_id)),
+        (PaymentState::Deferred { next_try, .. }, PaymentMethod::Card { .. }) => {
+            if now >= deadline {
+                // Whether the card was charged isn't known: what follows the rejection finds out.
+                Step::Send(reject(RejectionReason::PaymentTimedOut))
+            } else if matches!(journey.rental.state, RentalState::Requested { .. }) {
+                Step::Send(rental(RentalCommand::Hold { until: deadline, at: now }))
+            } else if now >= *next_try {
+                Step::Perform(Effect::Charge(payment_id))
+            } else {
+                Step::Wait(deadline.min(*next_try))
+            }
+        }
+        (PaymentState::Approved { .. }, _) => {
+            Step::Send(rental(RentalCommand::Accept { payment_id, at: now }))
+        }
+        (PaymentState::Declined | PaymentState::Refunding { .. } | PaymentState::Refunded, _) => {
+            Step::Send(reject(RejectionReason::PaymentDeclined))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Takes a rental as far as a process can take it right now.
+//!
+//! The command API drives inline, while the caller waits; the reactor drives what was woken by an event.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rentstream_domain::customer::{Customer, Spend};
+use rentstream_domain::delivery::Delivery;
+use rentstream_domain::payment::{Payment, PaymentCommand, PaymentState};
+use rentstream_domain::processes::{Effect, Journey, Process, Step};
+use rentstream_domain::rental::{PaymentMethod, Rental};
+use rentstream_domain::stock::{Reservation, Stock};
+use rentstream_domain::text::Line;
+use rentstream_domain::{Command, DeliveryId, PaymentId, RentalId};
+use tracing::{debug, info};
+
+use crate::gateway::{Charge, Gateway, GatewayError, Voided};
+use crate::store::{Context, Store, StoreError};
+
+/// More steps than any process takes; past it something is wrong, and the rental is looked at again later.
+const STEPS: u32 = 50;
+
+/// What drives rentals.
+#[derive(Clone)]
+pub struct Driver {
+    store: Store,
+    gateway: Gateway,
+    hold: TimeDelta,
+}
+
+/// Where a rental came to rest.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    /// When to look again, if it waits for a time.
+    pub until: Option<DateTime<Utc>>,
+    /// The last position that this drive has seen or written for the rental.
+    pub position: u64,
+    /// The rental as it stands.
+    pub journey: Journey,
+}
+
+/// Why a rental could not be taken further now; try again later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriveError {
+    /// The log.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The payment gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// Others kept changing the rental.
+    #[error("the rental did not come to rest")]
+    Restless,
+}
+
+impl Driver {
+    /// A driver; `hold` is how long a rental may wait for its payment, from the request.
+    pub fn new(store: Store, gateway: Gateway, hold: TimeDelta) -> Self {
+        Self { store, gateway, hold }
+    }
+
+    /// The aggregates behind.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes steps until there's none to take now.
+    ///
+    /// # Errors
+    /// See [`DriveError`]. What was done is done; driving again goes on from there.
+    pub async fn drive(&self, process: &Process, rental: RentalId, context: &Context) -> Result<Rest, DriveError> {
+        let mut position = 0;
+        for _ in 0..STEPS {
+            let (journey, seen) = self.look(rental).await?;
+            position = position.max(seen);
+            let step = (process.next)(&journey, Utc::now());
+            debug!(process = process.name, %rental, ?step, "Next step");
+            let done = match step {
+                Step::Rest => return Ok(Rest { until: None, position, journey }),
+                Step::Wait(until) => return Ok(Rest { until: Some(until), position, journey }),
+                Step::Send(command) => self.send(process, rental, command, context).await,
+                Step::SendOr(command, otherwise) => match self.send(process, rental, command, context).await {
+                    Err(StoreError::Refused(refusal)) => {
+                        info!(process = process.name, %rental, %refusal, "Refused, taking the other way");
+                        self.send(process, rental, otherwise, context).await
+                    }
+                    done => done,
+                },
+                Step::Perform(effect) => {
+                    let answer = self.perform(effect, &journey).await?;
+                    self.send(process, rental, Command::Payment(PaymentId::of(rental), answer), context).await
+                }
+            };
+            match done {
+                Ok(reached) => position = position.max(reached),
+                // The rental has moved on since we looked: look again.
+                Err(StoreError::Refused(refusal)) => {
+                    debug!(process = process.name, %rental, %refusal, "Refused, looking again");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(DriveError::Restless)
+    }
+
+    async fn send(
+        &self,
+        process: &Process,
+        rental: RentalId,
+        command: Command,
+        context: &Context,
+    ) -> Result<u64, StoreError> {
+        // Named by what it is for, not by when it was sent.
+        let causation = format!("{}/{}/{}", process.name, rental, command.aggregate_type());
+        let context =
+            Context { correlation: Some(rental.0), causation: context.causation.clone().or(Some(causation)), ..context.clone() };
+        self.store.send(command, &context).await
+    }
+
+    /// What the aggregates say of a rental, and the last position among its own streams.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub async fn look(&self, rental_id: RentalId) -> Result<(Journey, u64), StoreError> {
+        let rental = self.store.load::<Rental>(rental_id).await?;
+        let payment = self.store.load::<Payment>(PaymentId::of(rental_id)).await?;
+        let delivery = self.store.load::<Delivery>(DeliveryId::of(rental_id)).await?;
+        let mut reservation = Reservation::None;
+        let mut points = Spend::None;
+        if let Some(order) = &rental.aggregate.order {
+            reservation = self.store.load::<Stock>(order.item_id).await?.aggregate.reservation(rental_id);
+            if matches!(order.payment, PaymentMethod::Points {}) {
+                let customer = self.store.load::<Customer>(order.customer_id).await?;
+                points = customer.aggregate.spend(PaymentId::of(rental_id));
+            }
+        }
+        let position = rental.position.max(payment.position).max(delivery.position);
+        let journey = Journey {
+            rental_id,
+            rental: rental.aggregate,
+            reservation,
+            payment: payment.aggregate,
+            points,
+            delivery: delivery.aggregate,
+            hold: self.hold,
+        };
+        Ok((journey, position))
+    }
+
+    /// Touches the outside and says what came of it as a command to the payment.
+    async fn perform(&self, effect: Effect, journey: &Journey) -> Result<PaymentCommand, DriveError> {
+        let unreadable = |what: &str| StoreError::Unreadable(format!("a payment to act on {what}"));
+        let bill = journey.payment.bill.as_ref().ok_or_else(|| unreadable("has no bill"))?;
+        let PaymentMethod::Card { token } = &bill.method else { return Err(unreadable("is not by card").into()) };
+        let (amount, currency, token) = (bill.amount.amount, bill.amount.currency, token.as_str());
+        let metadata =
+            [("rental_id", journey.rental_id.to_string()), ("customer_id", bill.customer_id.to_string())];
+        match effect {
+            Effect::Charge(payment) => {
+                Ok(match self.gateway.charge(payment.0, amount, currency.code(), token, &metadata).await {
+                    Charge::Approved { reference } => {
+                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
+                    }
+                    Charge::Declined { reason } => PaymentCommand::Decline { reason: Line::lossy(&reason), at: Utc::now() },
+                    Charge::Deferred { why } => {
+                        info!(%payment, rental = %journey.rental_id, why, "Payment deferred");
+                        PaymentCommand::Defer { at: Utc::now() }
+                    }
+                })
+            }
+            Effect::Void(payment) => {
+                Ok(match self.gateway.void(payment.0, amount, currency.code(), token, &metadata).await? {
+                    Voided::NotCharged => PaymentCommand::Decline { reason: Line::lossy("called_off"), at: Utc::now() },
+                    Voided::Charged { reference } => {
+                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
+                    }
+                })
+            }
+            Effect::Refund(payment) => {
+                let PaymentState::Refunding { reference } = &journey.payment.state else {
+                    return Err(unreadable("is not being refunded").into());
+                };
+                let reference = self.gateway.refund(payment.0, reference.as_str()).await?;
+                Ok(PaymentCommand::ConfirmRefund { reference: Line::lossy(&reference), at: Utc::now() })
+            }
+        }
+    }
+}

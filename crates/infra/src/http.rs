@@ -1,0 +1,72 @@
+//! What the write side and the read side have in common over HTTP.
+
+pub mod auth;
+pub mod body;
+pub mod problem;
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+use tracing::{error, info_span};
+
+pub use problem::Problem;
+
+/// The position at which a write is done, or up to which a read has seen the log.
+pub const POSITION: HeaderName = HeaderName::from_static("rentstream-position");
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Larger bodies are refused.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Adds what every route has: a request id, a log line, a body limit, and a problem for what goes wrong.
+pub fn furnish(router: Router) -> Router {
+    router
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(|request: &Request<Body>| {
+                    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+                    info_span!("request", id, method = %request.method(), path = request.uri().path())
+                })
+                .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {
+                    tracing::debug!(status = response.status().as_u16(), ?latency, "Answered");
+                })
+                .on_failure(()),
+        )
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+}
+
+async fn no_such_route(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-such-route", format!("there is nothing at {}", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
+    error!("A request handler panicked; this is a bug");
+    Problem::internal().into_response()
+}
+
+/// The header that carries a position.
+pub fn position(position: u64) -> [(HeaderName, HeaderValue); 1] {
+    [(POSITION, HeaderValue::from(position))]
+}
+
+/// A read's answer: up to which position it has seen the log, and what it says.
+pub type Positioned = ([(HeaderName, HeaderValue); 1], axum::Json<serde_json::Value>);

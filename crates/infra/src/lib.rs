@@ -1,0 +1,22 @@
+//! What the shop's decisions rest on: the log, its mirror, its readers, the payment gateway, the settings.
+//!
+//! Never true in here: a rule of the shop is decided (that's the domain's), an event is published that is
+//! not committed, a reader's place is kept by a broker, a call to the outside waits without a bound.
+//!
+//! Reading order: [`log`] (append and read), [`store`] (load, decide, append), [`driver`] (one rental, step
+//! by step), [`relay`] (log → JetStream), [`feed`] and [`reader`] (JetStream or log → handler), [`reactor`]
+//! (processes on that loop); then [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
+//! [`settings`].
+
+pub mod driver;
+pub mod feed;
+pub mod gateway;
+pub mod http;
+pub mod log;
+pub mod reactor;
+pub mod reader;
+pub mod relay;
+pub mod sandbox;
+pub mod servers;
+pub mod settings;
+pub mod store;

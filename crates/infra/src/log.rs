@@ -1,0 +1,189 @@
+//! The log: every event of the shop in one order, in Postgres.
+//!
+//! Positions are 1, 2, 3, … in commit order without holes, so a reader that has seen `n` can only next see
+//! `n + 1` and never has to guess. See `migrations/0001_log.sql` for how an append keeps that promise.
+
+mod answers;
+mod append;
+mod recorded;
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{PgPool, Row};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use answers::Answered;
+pub use append::{Append, AppendError, Appended, Claim, NewEvent};
+pub use recorded::Recorded;
+
+use crate::settings::Crash;
+
+/// The log's schema, as `rentstream migrate` makes it.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// How long to wait for a connection before saying that Postgres can't be reached.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A handle on the log; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Log {
+    pool: PgPool,
+    requests: mpsc::Sender<append::Request>,
+    head: watch::Sender<u64>,
+}
+
+impl Log {
+    /// Opens the log. Connections are made when they are needed, so this succeeds while Postgres is away.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn open(url: &str, connections: u32, crash: Crash) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = url.parse()?;
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.application_name("rentstream"));
+        let (head, _) = watch::channel(0);
+        let requests = append::start(pool.clone(), head.clone(), crash);
+        Ok(Self { pool, requests, head })
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached or a migration fails.
+    pub async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        MIGRATIONS.run(&self.pool).await
+    }
+
+    /// The connections, for what is kept beside the events: checkpoints, tasks, answers.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Appends the events of one command; others' commands share its commit.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. Nothing is half written, whatever happens.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        append::send(&self.requests, append).await
+    }
+
+    /// The events of one stream from `after` on (a sequence; 0 for all), in order.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn stream(&self, aggregate_type: &str, id: &str, after: u64) -> Result<Vec<Recorded>, sqlx::Error> {
+        sqlx::query(concat!(
+            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
+            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
+            " WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 ORDER BY sequence"
+        ))
+        .bind(aggregate_type)
+        .bind(id)
+        .bind(signed(after))
+        .try_map(|row| Recorded::from_row(&row))
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// At most `limit` events after a position, in order.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn page(&self, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
+        sqlx::query(concat!(
+            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
+            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
+            " WHERE position > $1 AND position <= $2 ORDER BY events.position"
+        ))
+        .bind(signed(after))
+        .bind(signed(after.saturating_add(limit as u64)))
+        .try_map(|row| Recorded::from_row(&row))
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// The events at these positions, in order.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn at(&self, positions: &[i64]) -> Result<Vec<Recorded>, sqlx::Error> {
+        sqlx::query(concat!(
+            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
+            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
+            " WHERE position = ANY ($1) ORDER BY events.position"
+        ))
+        .bind(positions)
+        .try_map(|row| Recorded::from_row(&row))
+        .fetch_all(&self.pool)
+        .await
+    }
+
+    /// The position of the last event; 0 when there is none.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn head(&self) -> Result<u64, sqlx::Error> {
+        let row = sqlx::query("SELECT position FROM log_head").fetch_one(&self.pool).await?;
+        Ok(unsigned(row.get("position")))
+    }
+
+    /// Changes when something was appended: at once by this process, soon by another if [`Log::listen`]
+    /// runs. It's a wake-up, not a promise: poll behind it.
+    pub fn woken(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
+    /// Listens for appends of other processes until shutdown; reconnects by itself.
+    pub async fn listen(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let heard = tokio::select! {
+                () = shutdown.cancelled() => return,
+                heard = self.hear() => heard,
+            };
+            if let Err(error) = heard {
+                warn!(%error, "Lost the wake-up line to Postgres, will dial again; readers poll meanwhile");
+                pause(&shutdown, Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    async fn hear(&self) -> Result<(), sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen("rentstream_appended").await?;
+        info!("Listening for appends of other processes");
+        self.wake(self.head().await?);
+        loop {
+            let Some(notification) = listener.try_recv().await? else { return Err(sqlx::Error::PoolClosed) };
+            if let Ok(position) = notification.payload().parse() {
+                self.wake(position);
+            }
+        }
+    }
+
+    fn wake(&self, position: u64) {
+        append::wake(&self.head, position);
+    }
+}
+
+/// Waits so long, or until shutdown.
+pub async fn pause(shutdown: &CancellationToken, time: Duration) {
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(time) => {}
+    }
+}
+
+/// Postgres has no unsigned numbers. Positions and sequences fit both.
+pub fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The way back from [`signed`].
+pub fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,68 @@
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use rentstream_domain::Event;
+use rentstream_domain::event::Undecodable;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::unsigned;
+
+/// An event as the log keeps it and the stream carries it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its place in the log, from 1.
+    pub position: u64,
+    /// UUIDv7, made by the writer.
+    pub event_id: Uuid,
+    /// As in `Rental`.
+    pub aggregate_type: String,
+    /// The stream's id.
+    pub aggregate_id: String,
+    /// Its place in its stream, from 1.
+    pub sequence: u64,
+    /// As in `RentalAccepted`.
+    pub event_type: String,
+    /// Of the payload's shape.
+    pub event_version: String,
+    /// The event, as JSON.
+    pub payload: Box<RawValue>,
+    /// Who, correlation, causation, idempotency key, trace context.
+    pub metadata: HashMap<String, String>,
+    /// When it was committed, by the database's clock.
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl Recorded {
+    pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let json = |error: serde_json::Error| sqlx::Error::Decode(Box::new(error));
+        Ok(Self {
+            position: unsigned(row.try_get("position")?),
+            event_id: row.try_get("event_id")?,
+            aggregate_type: row.try_get("aggregate_type")?,
+            aggregate_id: row.try_get("aggregate_id")?,
+            sequence: unsigned(row.try_get("sequence")?),
+            event_type: row.try_get("event_type")?,
+            event_version: row.try_get("event_version")?,
+            payload: RawValue::from_string(row.try_get("payload")?).map_err(json)?,
+            metadata: serde_json::from_str(row.try_get("metadata")?).map_err(json)?,
+            recorded_at: row.try_get("recorded_at")?,
+        })
+    }
+
+    /// The event itself.
+    ///
+    /// # Errors
+    /// When this version of the program can't read it.
+    pub fn event(&self) -> Result<Event, Undecodable> {
+        Event::decode(&self.aggregate_type, &self.aggregate_id, self.payload.get())
+    }
+
+    /// What it belongs to even when it can't be read: its rental where the writer said one, else its stream.
+    pub fn fallback_key(&self) -> &str {
+        self.metadata.get("correlation_id").unwrap_or(&self.aggregate_id)
+    }
+}

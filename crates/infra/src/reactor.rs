@@ -1,0 +1,290 @@
+//! Lets the processes react: their readers note what an event asks for, their workers do it.
+//!
+//! A reader never waits for a worker. So a rental whose step fails (a gateway that is down, a stock that
+//! can't be reached) is tried again and again beside the others, never in front of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use rentstream_domain::RentalId;
+use rentstream_domain::payment::backoff;
+use rentstream_domain::processes::{Process, Wake};
+use sqlx::{PgPool, Row};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::driver::{Driver, Rest};
+use crate::feed::Feed;
+use crate::log::{Log, Recorded, signed, unsigned};
+use crate::reader::{self, Handled, Handler};
+use crate::store::Context;
+
+/// Rentals that one worker drives at a time.
+const AT_A_TIME: i64 = 16;
+/// How often a worker looks for what has fallen due.
+const POLL: std::time::Duration = std::time::Duration::from_millis(250);
+/// A worker that took a rental and hasn't come back after this is taken for dead.
+const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
+/// Runs one process until shutdown: its reader and its worker. Any number of replicas may.
+pub async fn run(process: Process, driver: Driver, feed: Feed, shutdown: CancellationToken) {
+    let log = driver.store().log().clone();
+    let noted = Arc::new(Notify::new());
+    let notes = Notes { process, log: log.clone(), noted: noted.clone() };
+    let reader = reader::run(notes, feed, shutdown.clone());
+    tokio::join!(reader, work(process, driver, log.pool().clone(), noted, shutdown));
+}
+
+/// The reader's half: writes down which rentals are to be looked at, and when.
+struct Notes {
+    process: Process,
+    log: Log,
+    noted: Arc<Notify>,
+}
+
+enum Note {
+    Look { woken_at: u64, due: DateTime<Utc> },
+    Forget { settled_at: u64 },
+}
+
+impl Handler for Notes {
+    type Error = sqlx::Error;
+
+    fn name(&self) -> &str {
+        self.process.name
+    }
+
+    async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
+        sqlx::query("INSERT INTO checkpoints (reader, position) VALUES ($1, 0) ON CONFLICT DO NOTHING")
+            .bind(self.name())
+            .execute(self.log.pool())
+            .await?;
+        let row = sqlx::query("SELECT position FROM checkpoints WHERE reader = $1")
+            .bind(self.name())
+            .fetch_one(self.log.pool())
+            .await?;
+        Ok(unsigned(row.get("position")))
+    }
+
+    async fn handle(&self, from: u64, page: &[Recorded]) -> Result<Handled, sqlx::Error> {
+        let mut notes: HashMap<Uuid, Note> = HashMap::new();
+        let mut parked: Vec<(&str, i64, String)> = Vec::new();
+        for recorded in page {
+            match recorded.event() {
+                Ok(event) => note(&mut notes, (self.process.wakes)(&event), recorded),
+                Err(error) => parked.push((recorded.fallback_key(), signed(recorded.position), error.to_string())),
+            }
+        }
+        let to = page.last().map_or(from, |last| last.position);
+
+        let mut tx = self.log.pool().begin().await?;
+        if !move_checkpoint(&mut tx, self.name(), from, to).await? {
+            return Ok(Handled::Elsewhere);
+        }
+        for (key, position, error) in &parked {
+            warn!(reader = self.name(), key, position, error, "Parked a key whose event can't be read");
+            sqlx::query(
+                "INSERT INTO parked (reader, key, positions, error) VALUES ($1, $2, ARRAY[$3::bigint], $4)
+                 ON CONFLICT (reader, key) DO UPDATE SET positions = parked.positions || excluded.positions",
+            )
+            .bind(self.name())
+            .bind(key)
+            .bind(position)
+            .bind(error)
+            .execute(&mut *tx)
+            .await?;
+        }
+        self.write(&mut tx, &notes).await?;
+        tx.commit().await?;
+        if !notes.is_empty() {
+            self.noted.notify_one();
+        }
+        Ok(Handled::Done)
+    }
+}
+
+impl Notes {
+    async fn write(&self, tx: &mut sqlx::PgConnection, notes: &HashMap<Uuid, Note>) -> Result<(), sqlx::Error> {
+        let (mut rentals, mut woken, mut due) = (vec![], vec![], vec![]);
+        let (mut settled, mut settled_at) = (vec![], vec![]);
+        for (rental, note) in notes {
+            match note {
+                Note::Look { woken_at, due: at } => {
+                    rentals.push(*rental);
+                    woken.push(signed(*woken_at));
+                    due.push(*at);
+                }
+                Note::Forget { settled_at: at } => {
+                    settled.push(*rental);
+                    settled_at.push(signed(*at));
+                }
+            }
+        }
+        if !rentals.is_empty() {
+            sqlx::query(
+                "INSERT INTO tasks (process, rental_id, woken_at, due_at)
+                 SELECT $1, n.rental_id, n.woken_at, n.due_at
+                 FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS n (rental_id, woken_at, due_at)
+                 ON CONFLICT (process, rental_id) DO UPDATE
+                 SET woken_at = excluded.woken_at, due_at = least(tasks.due_at, excluded.due_at)",
+            )
+            .bind(self.name())
+            .bind(rentals)
+            .bind(woken)
+            .bind(due)
+            .execute(&mut *tx)
+            .await?;
+        }
+        if !settled.is_empty() {
+            sqlx::query(
+                "DELETE FROM tasks t USING unnest($2::uuid[], $3::bigint[]) AS n (rental_id, settled_at)
+                 WHERE t.process = $1 AND t.rental_id = n.rental_id AND t.woken_at < n.settled_at",
+            )
+            .bind(self.name())
+            .bind(settled)
+            .bind(settled_at)
+            .execute(&mut *tx)
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+fn note(notes: &mut HashMap<Uuid, Note>, wake: Wake, recorded: &Recorded) {
+    let look = |notes: &mut HashMap<Uuid, Note>, rental: RentalId, mut due: DateTime<Utc>| {
+        if let Some(Note::Look { due: earlier, .. }) = notes.get(&rental.0) {
+            due = due.min(*earlier);
+        }
+        notes.insert(rental.0, Note::Look { woken_at: recorded.position, due });
+    };
+    match wake {
+        Wake::No => {}
+        Wake::Now(rental) => look(notes, rental, recorded.recorded_at),
+        Wake::After(time, rental) => look(notes, rental, recorded.recorded_at + time),
+        Wake::Settled(rental) => {
+            notes.insert(rental.0, Note::Forget { settled_at: recorded.position });
+        }
+    }
+}
+
+/// Moves a checkpoint if it stands where it's thought to stand; so of two replicas just one writes.
+async fn move_checkpoint(tx: &mut sqlx::PgConnection, reader: &str, from: u64, to: u64) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query("UPDATE checkpoints SET position = $3 WHERE reader = $1 AND position = $2")
+        .bind(reader)
+        .bind(signed(from))
+        .bind(signed(to))
+        .execute(&mut *tx)
+        .await?;
+    Ok(moved.rows_affected() > 0)
+}
+
+struct Task {
+    rental: RentalId,
+    woken_at: i64,
+    attempts: i32,
+}
+
+/// The worker's half: drives the rentals that have fallen due.
+async fn work(process: Process, driver: Driver, pool: PgPool, noted: Arc<Notify>, shutdown: CancellationToken) {
+    let mut failing = false;
+    while !shutdown.is_cancelled() {
+        let taken = match take(&pool, process.name).await {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(process = process.name, %error, "The worker can't reach its tasks, will try again");
+                }
+                Vec::new()
+            }
+        };
+        if taken.is_empty() {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = noted.notified() => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+            continue;
+        }
+        failing = false;
+        let mut runs = JoinSet::new();
+        for task in taken {
+            runs.spawn(attempt(process, driver.clone(), pool.clone(), task));
+        }
+        // What was begun is finished, on shutdown too.
+        runs.join_all().await;
+    }
+}
+
+async fn take(pool: &PgPool, process: &str) -> Result<Vec<Task>, sqlx::Error> {
+    sqlx::query(
+        "UPDATE tasks SET due_at = $3, attempts = attempts + 1 WHERE process = $1 AND rental_id IN (
+             SELECT t.rental_id FROM tasks t WHERE t.process = $1 AND t.due_at <= $2
+             ORDER BY t.due_at LIMIT $4 FOR UPDATE SKIP LOCKED
+         ) RETURNING rental_id, woken_at, attempts",
+    )
+    .bind(process)
+    .bind(Utc::now())
+    .bind(Utc::now() + LEASE)
+    .bind(AT_A_TIME)
+    .try_map(|row| {
+        Ok(Task {
+            rental: RentalId(row.try_get("rental_id")?),
+            woken_at: row.try_get("woken_at")?,
+            attempts: row.try_get("attempts")?,
+        })
+    })
+    .fetch_all(pool)
+    .await
+}
+
+async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
+    let Task { rental, woken_at, attempts } = task;
+    let context = Context::of_process(process.name, rental.0);
+    let driven = driver.drive(&process, rental, &context).await;
+    // If an event has asked for the rental again meanwhile, `woken_at` differs and its own due date stands.
+    let kept = match &driven {
+        Ok(Rest { until: None, journey, .. }) => {
+            info!(process = process.name, %rental, status = journey.rental.status(), "Done");
+            sqlx::query("DELETE FROM tasks WHERE process = $1 AND rental_id = $2 AND woken_at = $3")
+                .bind(process.name)
+                .bind(rental.0)
+                .bind(woken_at)
+                .execute(&pool)
+                .await
+        }
+        Ok(Rest { until: Some(until), .. }) => again(&pool, process.name, &task, *until, None).await,
+        Err(error) => {
+            let next = Utc::now() + backoff(attempts.unsigned_abs());
+            warn!(process = process.name, %rental, attempts, %error, %next, "A step failed, will try again");
+            again(&pool, process.name, &task, next, Some(error.to_string())).await
+        }
+    };
+    if let Err(error) = kept {
+        // The lease runs out, then it's taken again.
+        warn!(process = process.name, %rental, %error, "What came of a task could not be kept");
+    }
+}
+
+async fn again(
+    pool: &PgPool,
+    process: &str,
+    task: &Task,
+    due: DateTime<Utc>,
+    error: Option<String>,
+) -> Result<sqlx::postgres::PgQueryResult, sqlx::Error> {
+    sqlx::query(
+        "UPDATE tasks SET due_at = $4, last_error = $5, attempts = CASE WHEN $5 IS NULL THEN 0 ELSE attempts END
+         WHERE process = $1 AND rental_id = $2 AND woken_at = $3",
+    )
+    .bind(process)
+    .bind(task.rental.0)
+    .bind(task.woken_at)
+    .bind(due)
+    .bind(error)
+    .execute(pool)
+    .await
+}

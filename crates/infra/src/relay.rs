@@ -1,0 +1,231 @@
+//! Copies the log to JetStream. Never reorders, never skips, never writes twice.
+//!
+//! The stream is its own checkpoint: stream sequence = position − base, so what is to be published next is
+//! read from what the stream holds. Each publish names the sequence that it expects last, so a second relay,
+//! a retry after a crash or a slow network is refused by the server instead of doubling or swapping events.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{Config, StorageType};
+use async_nats::jetstream::{self, Context};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use rentstream_domain::Event;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use crate::log::{Log, Recorded, pause};
+
+/// The stream's name.
+pub const STREAM: &str = "RENTSTREAM";
+/// How many slices the key space of the views is cut into.
+pub const SLICES: u8 = 64;
+
+/// Events read from Postgres at once.
+const PAGE: usize = 1_000;
+/// Publishes under way at once.
+const IN_FLIGHT: usize = 1_000;
+/// How often the log is looked at when no wake-up came.
+const POLL: Duration = Duration::from_millis(500);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_millis(500);
+/// A new stream begins this many events before the log's head; older ones are read from Postgres.
+const BACKLOG: u64 = 100_000;
+/// JetStream keeps events for two weeks at most; older ones are read from Postgres.
+const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Why the relay had to begin anew.
+#[derive(Debug, thiserror::Error)]
+enum RelayError {
+    #[error("the log can't be read: {0}")]
+    Log(#[from] sqlx::Error),
+    #[error("JetStream: {0}")]
+    Nats(String),
+    #[error("another relay published first")]
+    Overtaken,
+    #[error("the stream holds position {mirrored}, the log only {head}: it mirrors another log")]
+    Ahead { mirrored: u64, head: u64 },
+}
+
+fn nats(error: impl std::fmt::Display) -> RelayError {
+    RelayError::Nats(error.to_string())
+}
+
+/// What a mirror holds: JetStream's stream and how its sequences map to positions.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// The stream.
+    pub stream: jetstream::stream::Stream,
+    /// Stream sequence + base = position.
+    pub base: u64,
+}
+
+impl Mirror {
+    /// Finds the stream.
+    ///
+    /// # Errors
+    /// When NATS can't be reached, there's no stream yet, or it isn't one of ours.
+    pub async fn open(context: &Context) -> Result<Self, String> {
+        let stream = context.get_stream(STREAM).await.map_err(|error| error.to_string())?;
+        let description = stream.cached_info().config.description.as_deref().unwrap_or_default();
+        let base = description
+            .rsplit_once("base=")
+            .and_then(|(_, base)| base.parse().ok())
+            .ok_or_else(|| format!("the stream {STREAM} has no base in its description {description:?}"))?;
+        Ok(Self { stream, base })
+    }
+
+    /// The position of the last event in the stream.
+    pub fn position(&self) -> u64 {
+        self.base + self.stream.cached_info().state.last_sequence
+    }
+
+    /// The position of the first event that the stream still keeps.
+    pub fn first_position(&self) -> u64 {
+        self.base + self.stream.cached_info().state.first_sequence.max(1)
+    }
+
+    async fn make(context: &Context, base: u64, max_bytes: i64) -> Result<(), RelayError> {
+        let config = Config {
+            name: STREAM.to_owned(),
+            description: Some(format!("The mirror of Rentstream's log; position = sequence + base; base={base}")),
+            subjects: vec!["rentstream.*.*.*.*".to_owned()],
+            storage: StorageType::File,
+            max_bytes,
+            max_age: MAX_AGE,
+            // Deletes would leave holes in what must be the log, event by event.
+            deny_delete: true,
+            allow_direct: true,
+            ..Config::default()
+        };
+        context.create_stream(config).await.map_err(nats)?;
+        info!(base, max_bytes, "Made the stream {STREAM}");
+        Ok(())
+    }
+}
+
+/// Relays until shutdown. What fails is tried again; nothing that fails here loses an event.
+pub async fn run(log: Log, client: async_nats::Client, max_bytes: i64, shutdown: CancellationToken) {
+    let context = jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client);
+    let mut failures = 0_u32;
+    while !shutdown.is_cancelled() {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return,
+            ended = relay(&log, &context, max_bytes, &mut failures) => ended,
+        };
+        failures += 1;
+        match ended {
+            Err(RelayError::Overtaken) => debug!("Another relay is at work, reading anew what the stream holds"),
+            // Say it when it begins and then once in a while, not twice a second.
+            Err(error) if failures == 1 || failures.is_multiple_of(60) => {
+                warn!(%error, failures, "The relay stands still, will try again; orders are taken meanwhile");
+            }
+            Err(error) => debug!(%error, failures, "The relay stands still"),
+            Ok(never) => match never {},
+        }
+        pause(&shutdown, RETRY).await;
+    }
+}
+
+async fn relay(
+    log: &Log,
+    context: &Context,
+    max_bytes: i64,
+    failures: &mut u32,
+) -> Result<std::convert::Infallible, RelayError> {
+    let mut woken = log.woken();
+    let head = log.head().await?;
+    let mirror = match context.get_stream(STREAM).await {
+        Ok(_) => Mirror::open(context).await.map_err(nats)?,
+        Err(error) if missing(&error) => {
+            Mirror::make(context, head.saturating_sub(BACKLOG), max_bytes).await?;
+            Mirror::open(context).await.map_err(nats)?
+        }
+        Err(error) => return Err(nats(error)),
+    };
+    let mut position = mirror.position();
+    if position > head {
+        return Err(RelayError::Ahead { mirrored: position, head });
+    }
+    info!(position, head, base = mirror.base, "Relaying from what the stream holds");
+    *failures = 0;
+    loop {
+        woken.mark_unchanged();
+        let page = log.page(position, PAGE).await?;
+        if page.is_empty() {
+            // The poll also notices, on an idle shop, that the stream was wiped.
+            if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
+                let mirror = Mirror::open(context).await.map_err(nats)?;
+                if mirror.position() != position {
+                    return Err(RelayError::Overtaken);
+                }
+            }
+            continue;
+        }
+        position = publish(context, &page, mirror.base).await?;
+    }
+}
+
+fn missing(error: &jetstream::context::GetStreamError) -> bool {
+    use jetstream::context::GetStreamErrorKind;
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404)
+}
+
+/// Publishes a page; gives the position of its last event once all are acknowledged.
+async fn publish(context: &Context, page: &[Recorded], base: u64) -> Result<u64, RelayError> {
+    let mut acks = FuturesOrdered::new();
+    let mut last = 0;
+    for recorded in page {
+        let sequence = recorded.position - base;
+        let payload = serde_json::to_vec(recorded).map_err(nats)?;
+        let mut message = PublishMessage::build()
+            .payload(payload.into())
+            .message_id(recorded.event_id.to_string())
+            .expected_last_sequence(sequence - 1);
+        if let Some(traceparent) = recorded.metadata.get("traceparent") {
+            message = message.header("traceparent", traceparent.as_str());
+        }
+        let ack = context.send_publish(subject(recorded), message).await.map_err(nats)?;
+        acks.push_back(confirm(ack, sequence));
+        last = recorded.position;
+        if acks.len() >= IN_FLIGHT
+            && let Some(confirmed) = acks.next().await
+        {
+            confirmed?;
+        }
+    }
+    while let Some(confirmed) = acks.next().await {
+        confirmed?;
+    }
+    Ok(last)
+}
+
+async fn confirm(ack: PublishAckFuture, sequence: u64) -> Result<(), RelayError> {
+    match ack.await {
+        Ok(ack) if ack.sequence == sequence => Ok(()),
+        Ok(ack) => Err(nats(format!("an event for sequence {sequence} was stored at {}", ack.sequence))),
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(RelayError::Overtaken),
+        Err(error) => Err(nats(error)),
+    }
+}
+
+/// `rentstream.<slice>.<aggregate>.<id>.<Event>`.
+fn subject(recorded: &Recorded) -> String {
+    let customer = recorded.event().ok().and_then(|event| Event::customer_id(&event));
+    let key = customer.map_or_else(|| recorded.aggregate_id.parse().unwrap_or_default(), |customer| customer.0);
+    let Recorded { aggregate_type, aggregate_id, event_type, .. } = recorded;
+    format!("rentstream.{}.{aggregate_type}.{aggregate_id}.{event_type}", slice(key))
+}
+
+/// The slice of the views' key space that a key is in, below [`SLICES`]. It must never change: readers share
+/// work by it.
+pub fn slice(key: Uuid) -> u8 {
+    // FNV-1a; a UUIDv7's leading bytes are a clock and its version bits are fixed, so every byte counts.
+    let hash = key.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 32) as u8 % SLICES
+}

@@ -1,0 +1,205 @@
+//! Every setting of the program, from the environment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+
+/// What can be set. Secrets are masked when it's printed.
+#[derive(Clone)]
+pub struct Settings {
+    /// `RENTSTREAM_LISTEN`: where the APIs listen.
+    pub listen: SocketAddr,
+    /// `RENTSTREAM_DATA`: what `up` keeps.
+    pub data: PathBuf,
+    /// `DATABASE_URL`: the log. `up` starts a private Postgres without it.
+    pub database_url: Option<String>,
+    /// `VIEWS_DATABASE_URL`: the views.
+    pub views_database_url: Option<String>,
+    /// `NATS_URL`. `up` starts a private nats-server without it.
+    pub nats_url: Option<String>,
+    /// `RENTSTREAM_JWT_SECRET`: signs and checks tokens (HS256); 32 characters or more.
+    pub jwt_secret: Option<String>,
+    /// `PAYMENT_GATEWAY_URL`. `up` starts a sandbox without it.
+    pub gateway_url: Option<String>,
+    /// `PAYMENT_GATEWAY_KEY`.
+    pub gateway_key: Option<String>,
+    /// `PAYMENT_GATEWAY_TIMEOUT`, seconds (3): past it a payment is held.
+    pub gateway_timeout: Duration,
+    /// `RENTSTREAM_HOLD`, seconds (900): how long a rental waits for the gateway.
+    pub hold: TimeDelta,
+    /// `RENTSTREAM_STREAM_MAX_BYTES` (1 GiB): what JetStream keeps; older events are read from Postgres.
+    pub stream_max_bytes: i64,
+    /// `RENTSTREAM_LOG_FORMAT`: `text` or `json`.
+    pub log_format: LogFormat,
+    /// `RENTSTREAM_CRASH_AFTER`: fault injection, see [`Crash`].
+    pub crash: Crash,
+}
+
+/// How the program's own log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For a terminal.
+    Text,
+    /// For a collector.
+    Json,
+}
+
+/// Fault injection for the crash tests: the program aborts, as by kill -9, right after it has committed an
+/// event of this name. Never set it in a shop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crash(Option<String>);
+
+impl Crash {
+    /// Aborts the program if the event of that name is among these.
+    pub fn after<'a>(&self, mut committed: impl Iterator<Item = &'a str>) {
+        if let Self(Some(name)) = self
+            && committed.any(|event| event == name)
+        {
+            std::process::abort();
+        }
+    }
+}
+
+/// A setting that can't be used; the sentence says which, and what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {problem}; it should be {should}")]
+pub struct SettingError {
+    name: &'static str,
+    problem: String,
+    should: &'static str,
+}
+
+impl Settings {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub fn from_env() -> Result<Self, SettingError> {
+        Self::from(|name| std::env::var(name).ok())
+    }
+
+    /// Reads settings from anywhere.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub fn from(get: impl Fn(&str) -> Option<String>) -> Result<Self, SettingError> {
+        let get = |name: &'static str| get(name).filter(|value| !value.is_empty());
+        let seconds = "a number of seconds from 1 to 86400";
+        let settings = Self {
+            listen: parse(&get, "RENTSTREAM_LISTEN", "127.0.0.1:8080", "an address and a port, as in 127.0.0.1:8080")?,
+            data: get("RENTSTREAM_DATA").unwrap_or_else(|| ".rentstream".into()).into(),
+            database_url: url(&get, "DATABASE_URL", &["postgres://", "postgresql://"], "a Postgres address, as in postgres://user:password@host/log")?,
+            views_database_url: url(&get, "VIEWS_DATABASE_URL", &["postgres://", "postgresql://"], "a Postgres address, as in postgres://user:password@host/views")?,
+            nats_url: url(&get, "NATS_URL", &["nats://", "tls://"], "a NATS address, as in nats://host:4222")?,
+            jwt_secret: get("RENTSTREAM_JWT_SECRET"),
+            gateway_url: url(&get, "PAYMENT_GATEWAY_URL", &["http://", "https://"], "the payment gateway's address, as in https://api.stripe.com")?,
+            gateway_key: get("PAYMENT_GATEWAY_KEY"),
+            gateway_timeout: Duration::from_secs(within(&get, "PAYMENT_GATEWAY_TIMEOUT", 3, 1..=86_400, seconds)?),
+            hold: TimeDelta::seconds(within(&get, "RENTSTREAM_HOLD", 900, 1..=86_400, seconds)?.cast_signed()),
+            stream_max_bytes: within(&get, "RENTSTREAM_STREAM_MAX_BYTES", 1 << 30, 1 << 20..=1 << 50, "a number of bytes, 1048576 or more")?.cast_signed(),
+            log_format: parse(&get, "RENTSTREAM_LOG_FORMAT", "text", "text or json")?,
+            crash: Crash(get("RENTSTREAM_CRASH_AFTER")),
+        };
+        if settings.jwt_secret.as_ref().is_some_and(|secret| secret.len() < 32) {
+            let problem = "too short".to_owned();
+            return Err(SettingError { name: "RENTSTREAM_JWT_SECRET", problem, should: "32 characters or more" });
+        }
+        Ok(settings)
+    }
+}
+
+type Get<'a> = &'a dyn Fn(&'static str) -> Option<String>;
+
+fn parse<T: FromStr>(get: Get<'_>, name: &'static str, default: &str, should: &'static str) -> Result<T, SettingError> {
+    let value = get(name).unwrap_or_else(|| default.to_owned());
+    value.trim().parse().map_err(|_| SettingError { name, problem: format!("{value:?}"), should })
+}
+
+fn within(
+    get: Get<'_>,
+    name: &'static str,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+    should: &'static str,
+) -> Result<u64, SettingError> {
+    let value: u64 = parse(get, name, &default.to_string(), should)?;
+    if range.contains(&value) { Ok(value) } else { Err(SettingError { name, problem: value.to_string(), should }) }
+}
+
+/// An address may hold a password, so it isn't repeated in the error.
+fn url(get: Get<'_>, name: &'static str, schemes: &[&str], should: &'static str) -> Result<Option<String>, SettingError> {
+    match get(name) {
+        Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {
+            Err(SettingError { name, problem: "not such an address".into(), should })
+        }
+        value => Ok(value),
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let masked = |secret: &Option<String>| if secret.is_some() { "***" } else { "not set" };
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("data", &self.data)
+            .field("database_url", &masked(&self.database_url))
+            .field("views_database_url", &masked(&self.views_database_url))
+            .field("nats_url", &masked(&self.nats_url))
+            .field("jwt_secret", &masked(&self.jwt_secret))
+            .field("gateway_url", &self.gateway_url)
+            .field("gateway_key", &masked(&self.gateway_key))
+            .field("gateway_timeout", &self.gateway_timeout)
+            .field("hold", &self.hold)
+            .field("stream_max_bytes", &self.stream_max_bytes)
+            .field("log_format", &self.log_format)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &'static str) -> Result<Settings, SettingError> {
+        Settings::from(move |asked| (asked == name).then(|| value.to_owned()))
+    }
+
+    #[test]
+    fn an_empty_environment_is_enough() {
+        let settings = Settings::from(|_| None).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.hold, TimeDelta::seconds(900));
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_it_should_be() {
+        let said = |name, value| with(name, value).unwrap_err().to_string();
+        assert_eq!(said("RENTSTREAM_HOLD", "soon"), "RENTSTREAM_HOLD is \"soon\"; it should be a number of seconds from 1 to 86400");
+        assert_eq!(said("RENTSTREAM_HOLD", "0"), "RENTSTREAM_HOLD is 0; it should be a number of seconds from 1 to 86400");
+        assert_eq!(said("RENTSTREAM_JWT_SECRET", "short"), "RENTSTREAM_JWT_SECRET is too short; it should be 32 characters or more");
+        assert!(said("RENTSTREAM_LISTEN", "8080").starts_with("RENTSTREAM_LISTEN is \"8080\""));
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let settings = with("DATABASE_URL", "postgres://shop:hunter2@db/log").unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(!with("DATABASE_URL", "mysql://hunter2").unwrap_err().to_string().contains("hunter2"));
+    }
+}

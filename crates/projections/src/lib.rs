@@ -1,0 +1,18 @@
+//! The read side: views that follow the log, and the queries over them.
+//!
+//! Never true in here: a view decides anything, a view is the only place where something is known, a reader
+//! sees an answer older than the position it asked for, a projector moves on without what it skipped being
+//! written down.
+//!
+//! Reading order: [`view`] (what a view is), [`views`] (the list of them, a file each), [`projector`] (events
+//! → rows), [`tables`] (where the rows are), [`rebuild`], then [`api`] (rows → HTTP) with [`waiting`] and
+//! [`paging`].
+
+pub mod api;
+pub mod paging;
+pub mod projector;
+pub mod rebuild;
+pub mod tables;
+pub mod view;
+pub mod views;
+pub mod waiting;

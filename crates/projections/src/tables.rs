@@ -1,0 +1,214 @@
+//! Where the views' rows are: a table for each generation of each view, and which of them serves.
+
+use std::time::Duration;
+
+use rentstream_infra::log::{signed, unsigned};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
+use tracing::info;
+
+use crate::view::Definition;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Two that make tables at once wait for each other.
+const LOCK: i64 = 0x5245_4e54;
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A handle on the views' database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    options: PgConnectOptions,
+    pool: PgPool,
+}
+
+/// One generation of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// From 1.
+    pub number: i32,
+    /// The last event that is in its rows.
+    pub position: u64,
+    /// What its rows were folded by.
+    pub version: i32,
+}
+
+impl Tables {
+    /// Opens the views' database. Connections are made when they are needed.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn open(url: &str, connections: u32) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = url.parse()?;
+        let options = options.application_name("rentstream-views").options([
+            // Rows and checkpoint are lost or kept together, and the log has all of it.
+            ("synchronous_commit", "off"),
+            // A plan made while a view is empty would scan it for ever after.
+            ("plan_cache_mode", "force_custom_plan"),
+        ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.clone());
+        Ok(Self { options, pool })
+    }
+
+    /// The connections.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Makes what is missing: the database, its schema, the view's first generation. Gives the generation
+    /// that serves.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached or refuses.
+    pub async fn ensure(&self, view: &Definition) -> Result<Generation, sqlx::Error> {
+        self.ensure_schema().await?;
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
+        if let Some(serving) = serving(&mut tx, view.name).await? {
+            return Ok(serving);
+        }
+        let generation = begin(&mut tx, view).await?;
+        index(&mut tx, view, generation.number).await?;
+        serve(&mut tx, view, generation.number).await?;
+        tx.commit().await?;
+        info!(view = view.name, "Made the view");
+        Ok(generation)
+    }
+
+    async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
+        let there = async { sqlx::query("SELECT to_regclass('views') IS NOT NULL AS there").fetch_one(&self.pool).await };
+        match there.await {
+            Ok(row) if row.get("there") => return Ok(()),
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
+                let name = self.options.get_database().unwrap_or("views").replace('"', "");
+                let mut server = PgConnection::connect_with(&self.options.clone().database("postgres")).await?;
+                match server.execute(format!("CREATE DATABASE \"{name}\"").as_str()).await {
+                    Ok(_) => info!(name, "Made the views' database"),
+                    // Another replica was quicker.
+                    Err(sqlx::Error::Database(error))
+                        if matches!(error.code().as_deref(), Some("42P04" | "23505")) => {}
+                    Err(error) => return Err(error),
+                }
+                server.close().await?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        MIGRATIONS.run(&self.pool).await.map_err(|error| sqlx::Error::Configuration(error.into()))
+    }
+}
+
+/// The table of a generation.
+pub fn table(view: &str, generation: i32) -> String {
+    format!("{}_{generation}", view.replace('-', "_"))
+}
+
+/// The generation that serves.
+pub(crate) async fn serving(connection: &mut PgConnection, view: &str) -> Result<Option<Generation>, sqlx::Error> {
+    sqlx::query("SELECT generation, position, version FROM views WHERE name = $1 AND state = 'serving'")
+        .bind(view)
+        .try_map(|row| {
+            Ok(Generation {
+                number: row.try_get("generation")?,
+                position: unsigned(row.try_get("position")?),
+                version: row.try_get("version")?,
+            })
+        })
+        .fetch_optional(connection)
+        .await
+}
+
+/// Makes an empty next generation, without indexes: rows go in faster so.
+pub(crate) async fn begin(connection: &mut PgConnection, view: &Definition) -> Result<Generation, sqlx::Error> {
+    let number: i32 = sqlx::query("SELECT coalesce(max(generation), 0) + 1 AS next FROM views WHERE name = $1")
+        .bind(view.name)
+        .fetch_one(&mut *connection)
+        .await?
+        .get("next");
+    let columns: String = view
+        .columns
+        .iter()
+        .map(|(name, kind)| format!(", {name} {kind} GENERATED ALWAYS AS ((row->>'{name}')::{kind}) STORED"))
+        .collect();
+    let table = table(view.name, number);
+    connection
+        .execute(format!("CREATE TABLE {table} (key uuid PRIMARY KEY, row jsonb NOT NULL{columns})").as_str())
+        .await?;
+    sqlx::query("INSERT INTO views (name, generation, version, state) VALUES ($1, $2, $3, 'building')")
+        .bind(view.name)
+        .bind(number)
+        .bind(view.version)
+        .execute(connection)
+        .await?;
+    Ok(Generation { number, position: 0, version: view.version })
+}
+
+/// Makes a generation's indexes.
+pub(crate) async fn index(connection: &mut PgConnection, view: &Definition, generation: i32) -> Result<(), sqlx::Error> {
+    for index in view.indexes {
+        connection.execute(format!("CREATE INDEX ON {} {index}", table(view.name, generation)).as_str()).await?;
+    }
+    Ok(())
+}
+
+/// Lets a generation serve. Queries name the view, so they see the new rows from the commit on.
+pub(crate) async fn serve(connection: &mut PgConnection, view: &Definition, generation: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE views SET state = 'old' WHERE name = $1 AND state = 'serving'")
+        .bind(view.name)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE views SET state = 'serving' WHERE name = $1 AND generation = $2")
+        .bind(view.name)
+        .bind(generation)
+        .execute(&mut *connection)
+        .await?;
+    let name = view.name.replace('-', "_");
+    connection.execute(format!("DROP VIEW IF EXISTS {name}").as_str()).await?;
+    connection
+        .execute(format!("CREATE VIEW {name} AS SELECT * FROM {}", table(view.name, generation)).as_str())
+        .await?;
+    Ok(())
+}
+
+/// Drops the generations that neither serve nor are being built by somebody who is alive.
+pub(crate) async fn sweep(connection: &mut PgConnection, view: &str, keep: &[i32]) -> Result<(), sqlx::Error> {
+    let old: Vec<i32> = sqlx::query("SELECT generation FROM views WHERE name = $1 AND state <> 'serving' AND generation <> ALL ($2)")
+        .bind(view)
+        .bind(keep)
+        .try_map(|row| row.try_get("generation"))
+        .fetch_all(&mut *connection)
+        .await?;
+    for generation in old {
+        connection.execute(format!("DROP TABLE IF EXISTS {}", table(view, generation)).as_str()).await?;
+        for statement in [
+            "DELETE FROM parked WHERE view = $1 AND generation = $2",
+            "DELETE FROM views WHERE name = $1 AND generation = $2",
+        ] {
+            sqlx::query(statement).bind(view).bind(generation).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a generation's checkpoint if it stands where it's thought to stand.
+pub(crate) async fn move_checkpoint(
+    connection: &mut PgConnection,
+    view: &str,
+    generation: i32,
+    from: u64,
+    to: u64,
+) -> Result<bool, sqlx::Error> {
+    let moved = sqlx::query(
+        "UPDATE views SET position = $4 WHERE name = $1 AND generation = $2 AND position = $3 AND state <> 'old'",
+    )
+    .bind(view)
+    .bind(generation)
+    .bind(signed(from))
+    .bind(signed(to))
+    .execute(connection)
+    .await?;
+    Ok(moved.rows_affected() > 0)
+}

@@ -1,0 +1,140 @@
+//! What a view is: rows by key, each a fold of the events that touch it.
+
+use std::collections::{HashMap, HashSet};
+
+use rentstream_domain::Event;
+use rentstream_infra::log::Recorded;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+/// A read model. See `CONTRIBUTING.md` for how to add one.
+pub trait View: 'static {
+    /// What its reader calls it, as in `customer-history`.
+    const NAME: &'static str;
+    /// To be raised when `key` or `apply` changes, so that a rebuild is noticed to be due.
+    const VERSION: i32;
+    /// Members of the row that queries filter or sort by, and their SQL type; they become columns.
+    const COLUMNS: &'static [(&'static str, &'static str)];
+    /// Indexes over those columns, as in `(customer_id, requested_position DESC)`.
+    const INDEXES: &'static [&'static str];
+    /// One row.
+    type Row: Clone + Serialize + DeserializeOwned;
+
+    /// The row that an event touches.
+    fn key(event: &Event) -> Option<Uuid>;
+
+    /// The row after an event.
+    ///
+    /// # Errors
+    /// When the event makes no sense to the view: its key is parked.
+    fn apply(row: Option<Self::Row>, event: &Event, recorded: &Recorded) -> Result<Self::Row, Unappliable>;
+}
+
+/// Why an event can't be applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unappliable(pub String);
+
+/// A view as the projector handles it: without its row's type.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// See [`View::NAME`].
+    pub name: &'static str,
+    /// See [`View::VERSION`].
+    pub version: i32,
+    /// See [`View::COLUMNS`].
+    pub columns: &'static [(&'static str, &'static str)],
+    /// See [`View::INDEXES`].
+    pub indexes: &'static [&'static str],
+    /// See [`View::key`].
+    pub key: fn(&Event) -> Option<Uuid>,
+    /// Folds events into rows, all as JSON.
+    pub fold: fn(HashMap<Uuid, String>, &[Touch<'_>], &HashSet<String>) -> Folded,
+}
+
+/// An event and the row that it touches.
+#[derive(Debug)]
+pub struct Touch<'a> {
+    /// The row's key.
+    pub key: Uuid,
+    /// The event.
+    pub event: Event,
+    /// As it was recorded.
+    pub recorded: &'a Recorded,
+}
+
+/// What a page of events makes of the rows.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// Rows that are new or changed, as JSON.
+    pub rows: Vec<(Uuid, String)>,
+    /// Events that were set aside.
+    pub parked: Vec<Parked>,
+}
+
+/// An event that was set aside, with its key.
+#[derive(Debug)]
+pub struct Parked {
+    /// What is parked.
+    pub key: String,
+    /// Whose it is, if that is known.
+    pub customer_id: Option<Uuid>,
+    /// Where the event is.
+    pub position: u64,
+    /// Why; or that the key was parked before.
+    pub error: String,
+}
+
+impl Definition {
+    /// The definition of a view.
+    pub const fn of<V: View>() -> Self {
+        Self {
+            name: V::NAME,
+            version: V::VERSION,
+            columns: V::COLUMNS,
+            indexes: V::INDEXES,
+            key: V::key,
+            fold: fold::<V>,
+        }
+    }
+}
+
+fn fold<V: View>(existing: HashMap<Uuid, String>, touches: &[Touch<'_>], parked: &HashSet<String>) -> Folded {
+    let mut folded = Folded::default();
+    let mut parked = parked.clone();
+    let mut rows: HashMap<Uuid, Result<V::Row, String>> = existing
+        .into_iter()
+        .map(|(key, row)| (key, serde_json::from_str(&row).map_err(|error| format!("the row does not read: {error}"))))
+        .collect();
+    for Touch { key, event, recorded } in touches {
+        let mut park = |error: String| {
+            let customer_id = event.customer_id().map(|customer| customer.0);
+            folded.parked.push(Parked { key: key.to_string(), customer_id, position: recorded.position, error });
+        };
+        if parked.contains(&key.to_string()) {
+            park("its key is parked".to_owned());
+            continue;
+        }
+        let after = match rows.get(key) {
+            Some(Err(unreadable)) => Err(unreadable.clone()),
+            Some(Ok(row)) => V::apply(Some(row.clone()), event, recorded).map_err(|error| error.0),
+            None => V::apply(None, event, recorded).map_err(|error| error.0),
+        };
+        match after {
+            Ok(row) => {
+                rows.insert(*key, Ok(row));
+            }
+            // The row stays as it was before.
+            Err(error) => {
+                park(error);
+                parked.insert(key.to_string());
+            }
+        }
+    }
+    folded.rows = rows
+        .into_iter()
+        .filter_map(|(key, row)| Some((key, serde_json::to_string(&row.ok()?).ok()?)))
+        .collect();
+    folded
+}

@@ -1,0 +1,29 @@
+//! The views. A new one is a file of its own and a line in [`ALL`], and one in [`routes`] for its queries.
+
+pub mod catalogue;
+pub mod customer_history;
+pub mod my_page;
+pub mod rental_status;
+
+use axum::Router;
+
+use crate::api::Reads;
+use crate::view::Definition;
+
+/// Every view.
+pub const ALL: [Definition; 4] = [
+    Definition::of::<customer_history::CustomerHistory>(),
+    Definition::of::<my_page::MyPage>(),
+    Definition::of::<rental_status::RentalStatus>(),
+    Definition::of::<catalogue::Catalogue>(),
+];
+
+/// Every view's routes.
+pub(crate) fn routes() -> Router<Reads> {
+    customer_history::routes().merge(my_page::routes()).merge(rental_status::routes()).merge(catalogue::routes())
+}
+
+/// The view of that name.
+pub fn find(name: &str) -> Option<Definition> {
+    ALL.into_iter().find(|view| view.name == name)
+}

@@ -1,0 +1,331 @@
+//! The customer's history: each rental with item, price, payment, delivery, due date, status and times.
+//!
+//! A row has a part for each stream that tells of the rental, folded from that stream alone. So it comes out
+//! the same in whatever order the streams' events interleave.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use chrono::{DateTime, Utc};
+use rentstream_domain::delivery::{DeliveryEvent, Parcel};
+use rentstream_domain::payment::PaymentEvent;
+use rentstream_domain::rental::{PaymentMethod, RentalEvent};
+use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
+use rentstream_infra::http::auth::Caller;
+use rentstream_infra::http::body::{Id, Params};
+use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::log::{Recorded, unsigned};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use crate::api::Reads;
+use crate::paging::{cursor, limit, page};
+use crate::view::{Unappliable, View};
+use crate::waiting::unavailable;
+
+/// The view.
+pub struct CustomerHistory;
+
+/// One rental of one customer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    rental_id: RentalId,
+    customer_id: CustomerId,
+    status: Option<String>,
+    /// The page is sorted by it.
+    requested_position: Option<u64>,
+    ordered: Option<Ordered>,
+    times: Times,
+    reason: Option<String>,
+    payment: Option<Payment>,
+    delivery: Option<Delivery>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Ordered {
+    item_id: ItemId,
+    title: String,
+    units: u32,
+    price: Money,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Times {
+    requested_at: Option<DateTime<Utc>>,
+    held_until: Option<DateTime<Utc>>,
+    accepted_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    rejected_at: Option<DateTime<Utc>>,
+    delivered_at: Option<DateTime<Utc>>,
+    overdue_at: Option<DateTime<Utc>>,
+    returned_at: Option<DateTime<Utc>>,
+    cancellation_requested_at: Option<DateTime<Utc>>,
+    cancellation_refused_at: Option<DateTime<Utc>>,
+    cancelled_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Payment {
+    payment_id: Uuid,
+    status: String,
+    method: Option<String>,
+    amount: Option<Money>,
+    reason: Option<String>,
+    approved_at: Option<DateTime<Utc>>,
+    refunded_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Delivery {
+    delivery_id: Uuid,
+    status: String,
+    address: Option<String>,
+    started_at: Option<DateTime<Utc>>,
+    completed_at: Option<DateTime<Utc>>,
+    cancelled_at: Option<DateTime<Utc>>,
+}
+
+impl View for CustomerHistory {
+    const NAME: &'static str = "customer-history";
+    const VERSION: i32 = 1;
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("customer_id", "uuid"), ("status", "text"), ("requested_position", "bigint")];
+    const INDEXES: &'static [&'static str] =
+        &["(customer_id, requested_position DESC)", "(customer_id, status, requested_position DESC)"];
+    type Row = Row;
+
+    fn key(event: &Event) -> Option<Uuid> {
+        match event {
+            Event::Rental(..) | Event::Payment(..) | Event::Delivery(..) => event.rental_id().map(|rental| rental.0),
+            Event::Customer(..) | Event::Stock(..) => None,
+        }
+    }
+
+    fn apply(row: Option<Row>, event: &Event, recorded: &Recorded) -> Result<Row, Unappliable> {
+        let (Some(rental_id), Some(customer_id)) = (event.rental_id(), event.customer_id()) else {
+            return Err(Unappliable(format!("{} names no rental or no customer", event.name())));
+        };
+        let mut row = row.unwrap_or(Row {
+            rental_id,
+            customer_id,
+            status: None,
+            requested_position: None,
+            ordered: None,
+            times: Times::default(),
+            reason: None,
+            payment: None,
+            delivery: None,
+        });
+        match event {
+            Event::Rental(_, event) => row.rental(event, recorded.position),
+            Event::Payment(id, event) => {
+                let payment = row.payment.get_or_insert_with(|| Payment { payment_id: id.0, ..Payment::default() });
+                payment.payment(event);
+            }
+            Event::Delivery(id, event) => {
+                let delivery =
+                    row.delivery.get_or_insert_with(|| Delivery { delivery_id: id.0, ..Delivery::default() });
+                delivery.delivery(event);
+            }
+            Event::Customer(..) | Event::Stock(..) => {}
+        }
+        Ok(row)
+    }
+}
+
+impl Row {
+    fn rental(&mut self, event: &RentalEvent, position: u64) {
+        use RentalEvent as E;
+        let times = &mut self.times;
+        let status = match event {
+            E::RentalRequested { order, at } => {
+                self.requested_position = Some(position);
+                self.ordered = Some(Ordered {
+                    item_id: order.item_id,
+                    title: order.title.to_string(),
+                    units: order.units,
+                    price: order.total,
+                });
+                times.requested_at = Some(*at);
+                "requested"
+            }
+            E::RentalHeld { until, .. } => {
+                times.held_until = Some(*until);
+                "held"
+            }
+            E::RentalAccepted { due, at, .. } => {
+                times.accepted_at = Some(*at);
+                times.due_at = *due;
+                "accepted"
+            }
+            E::RentalRejected { reason, at, .. } => {
+                times.rejected_at = Some(*at);
+                self.reason = Some(<&'static str>::from(reason).to_owned());
+                "rejected"
+            }
+            E::RentalDelivered { at, .. } => {
+                times.delivered_at = Some(*at);
+                "delivered"
+            }
+            E::RentalOverdue { at, .. } => {
+                times.overdue_at = Some(*at);
+                "overdue"
+            }
+            E::RentalReturned { at, .. } => {
+                times.returned_at = Some(*at);
+                "returned"
+            }
+            E::CancellationRequested { reason, at, .. } => {
+                times.cancellation_requested_at = Some(*at);
+                self.reason = reason.as_ref().map(ToString::to_string);
+                "cancelling"
+            }
+            E::CancellationRefused { at, .. } => {
+                times.cancellation_refused_at = Some(*at);
+                if times.accepted_at.is_some() { "accepted" } else { "held" }
+            }
+            E::RentalCancelled { at, .. } => {
+                times.cancelled_at = Some(*at);
+                "cancelled"
+            }
+        };
+        self.status = Some(status.to_owned());
+    }
+}
+
+impl Payment {
+    fn payment(&mut self, event: &PaymentEvent) {
+        use PaymentEvent as E;
+        let status = match event {
+            E::PaymentRequested { bill, .. } => {
+                self.amount = Some(bill.amount);
+                self.method = Some(match bill.method {
+                    PaymentMethod::Points {} => "points".to_owned(),
+                    PaymentMethod::Card { .. } => "card".to_owned(),
+                });
+                "requested"
+            }
+            E::PaymentApproved { at, .. } => {
+                self.approved_at = Some(*at);
+                "approved"
+            }
+            E::PaymentDeclined { reason, .. } => {
+                self.reason = Some(reason.to_string());
+                "declined"
+            }
+            E::PaymentDeferred { .. } => "deferred",
+            // Until the money is back, it's paid.
+            E::RefundRequested { .. } => "approved",
+            E::PaymentRefunded { at, .. } => {
+                self.refunded_at = Some(*at);
+                "refunded"
+            }
+        };
+        status.clone_into(&mut self.status);
+    }
+}
+
+impl Delivery {
+    fn delivery(&mut self, event: &DeliveryEvent) {
+        let status = match event {
+            DeliveryEvent::DeliveryStarted { parcel: Parcel { address, .. }, at } => {
+                self.address = Some(address.to_string());
+                self.started_at = Some(*at);
+                "started"
+            }
+            DeliveryEvent::DeliveryCompleted { at, .. } => {
+                self.completed_at = Some(*at);
+                "completed"
+            }
+            DeliveryEvent::DeliveryCancelled { at, .. } => {
+                self.cancelled_at = Some(*at);
+                "cancelled"
+            }
+        };
+        status.clone_into(&mut self.status);
+    }
+}
+
+/// The view's routes.
+pub(crate) fn routes() -> Router<Reads> {
+    Router::new().route("/v1/customers/{id}/rentals", get(list))
+}
+
+/// What the list can be asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    after: Option<u64>,
+    status: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// A customer's rentals, newest first.
+async fn list(
+    State(reads): State<Reads>,
+    caller: Caller,
+    Id(customer): Id<CustomerId>,
+    Params(asked): Params<Asked>,
+) -> Result<Positioned, Problem> {
+    caller.may_act_for(customer)?;
+    let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
+    reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
+    // One statement, so rows, position and what is parked are of one moment.
+    let rows = sqlx::query(
+        "SELECT v.position, r.requested_position, r.row,
+             (SELECT min(p.since) FROM parked p
+              WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
+         FROM views v LEFT JOIN LATERAL (
+             SELECT h.requested_position, h.row FROM customer_history h
+             WHERE h.customer_id = $1 AND h.requested_position < $2 AND ($3::text IS NULL OR h.status = $3)
+             ORDER BY h.requested_position DESC LIMIT $4
+         ) r ON true
+         WHERE v.name = 'customer-history' AND v.state = 'serving'",
+    )
+    .bind(customer.0)
+    .bind(before.unwrap_or(i64::MAX))
+    .bind(&asked.status)
+    .bind(limit + 1)
+    .fetch_all(reads.tables.pool())
+    .await
+    .map_err(unavailable)?;
+    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
+    let degraded: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get("degraded_since"));
+    let found = rows
+        .iter()
+        .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, shown(row.get("row")))))
+        .collect();
+    let page = page(found, limit);
+    let mut answer = json!({ "items": page.items, "next": page.next });
+    if let Some(since) = degraded {
+        answer["degraded_since"] = json!(since);
+    }
+    Ok((position(seen), Json(answer)))
+}
+
+/// A row as the customer sees it.
+fn shown(mut row: Value) -> Value {
+    let (ordered, times) = (row["ordered"].take(), row["times"].take());
+    let mut shown = json!({
+        "rental_id": row["rental_id"],
+        "customer_id": row["customer_id"],
+        "status": row["status"],
+        "item": { "item_id": ordered["item_id"], "title": ordered["title"] },
+        "units": ordered["units"],
+        "price": ordered["price"],
+        "requested_at": times["requested_at"],
+        "due_at": times["due_at"],
+        "reason": row["reason"],
+        "payment": row["payment"],
+        "delivery": row["delivery"],
+    });
+    if let (Value::Object(shown), Value::Object(times)) = (&mut shown, times) {
+        let given = times.into_iter().filter(|(_, time)| !time.is_null());
+        shown.insert("times".to_owned(), Value::Object(given.collect()));
+    }
+    shown
+}
+

@@ -1,0 +1,206 @@
+//! The manager's rental status over all customers, and one rental with its timeline.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use chrono::{DateTime, Utc};
+use rentstream_domain::rental::{Rental, RentalEvent};
+use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
+use rentstream_infra::http::auth::{Caller, Role};
+use rentstream_infra::http::body::{Id, Params};
+use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::log::{Recorded, unsigned};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use crate::api::Reads;
+use crate::paging::{cursor, limit, page};
+use crate::view::{Unappliable, View};
+use crate::waiting::unavailable;
+
+/// The view.
+pub struct RentalStatus;
+
+/// One rental.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    rental_id: RentalId,
+    customer_id: Option<CustomerId>,
+    item_id: Option<ItemId>,
+    title: Option<String>,
+    units: Option<u32>,
+    price: Option<Money>,
+    status: String,
+    due_at: Option<DateTime<Utc>>,
+    requested_position: Option<u64>,
+    /// The rental itself, by which the status is told.
+    rental: Rental,
+    timeline: Vec<Entry>,
+}
+
+/// One event of a rental's timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    position: u64,
+    event: String,
+    at: DateTime<Utc>,
+}
+
+impl View for RentalStatus {
+    const NAME: &'static str = "rental-status";
+    const VERSION: i32 = 1;
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("customer_id", "uuid"), ("item_id", "uuid"), ("status", "text"), ("requested_position", "bigint")];
+    const INDEXES: &'static [&'static str] = &[
+        "(requested_position DESC)",
+        "(status, requested_position DESC)",
+        "(item_id, requested_position DESC)",
+        "(customer_id, requested_position DESC)",
+    ];
+    type Row = Row;
+
+    fn key(event: &Event) -> Option<Uuid> {
+        event.rental_id().map(|rental| rental.0)
+    }
+
+    fn apply(row: Option<Row>, event: &Event, recorded: &Recorded) -> Result<Row, Unappliable> {
+        let rental_id = event.rental_id().ok_or_else(|| Unappliable("the event names no rental".into()))?;
+        let mut row = row.unwrap_or_else(|| Row {
+            rental_id,
+            customer_id: None,
+            item_id: None,
+            title: None,
+            units: None,
+            price: None,
+            status: "requested".to_owned(),
+            due_at: None,
+            requested_position: None,
+            rental: Rental::default(),
+            timeline: Vec::new(),
+        });
+        if let Event::Rental(_, event) = event {
+            if let RentalEvent::RentalRequested { order, .. } = event {
+                row.customer_id = Some(order.customer_id);
+                row.item_id = Some(order.item_id);
+                row.title = Some(order.title.to_string());
+                row.units = Some(order.units);
+                row.price = Some(order.total);
+                row.requested_position = Some(recorded.position);
+            }
+            cqrs_es::Aggregate::apply(&mut row.rental, event.clone());
+            row.rental.status().clone_into(&mut row.status);
+            row.due_at = row.rental.due().or(row.due_at);
+        }
+        row.timeline.push(Entry { position: recorded.position, event: event.name(), at: recorded.recorded_at });
+        Ok(row)
+    }
+}
+
+/// The view's routes.
+pub(crate) fn routes() -> Router<Reads> {
+    Router::new().route("/v1/rentals", get(list)).route("/v1/rentals/{id}", get(one))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    after: Option<u64>,
+    status: Option<String>,
+    item_id: Option<Uuid>,
+    customer_id: Option<Uuid>,
+    overdue: Option<bool>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// All customers' rentals, newest first.
+async fn list(State(reads): State<Reads>, caller: Caller, Params(asked): Params<Asked>) -> Result<Positioned, Problem> {
+    caller.must_be(&[Role::Manager])?;
+    let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
+    reads.seen.wait(RentalStatus::NAME, asked.after).await?;
+    let rows = sqlx::query(
+        "SELECT v.position, r.requested_position, r.row FROM views v LEFT JOIN LATERAL (
+             SELECT s.requested_position, s.row - 'timeline' - 'rental' - 'requested_position' AS row
+             FROM rental_status s
+             WHERE s.requested_position < $1
+               AND ($2::text IS NULL OR s.status = $2)
+               AND ($3::uuid IS NULL OR s.item_id = $3)
+               AND ($4::uuid IS NULL OR s.customer_id = $4)
+               AND ($5::boolean IS NULL OR (s.status = 'overdue') = $5)
+             ORDER BY s.requested_position DESC LIMIT $6
+         ) r ON true
+         WHERE v.name = 'rental-status' AND v.state = 'serving'",
+    )
+    .bind(before.unwrap_or(i64::MAX))
+    .bind(&asked.status)
+    .bind(asked.item_id)
+    .bind(asked.customer_id)
+    .bind(asked.overdue)
+    .bind(limit + 1)
+    .fetch_all(reads.tables.pool())
+    .await
+    .map_err(unavailable)?;
+    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
+    let found =
+        rows.iter().filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, row.get("row")))).collect();
+    Ok((position(seen), Json(json!(page(found, limit)))))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedOne {
+    after: Option<u64>,
+}
+
+/// One rental, with its timeline of events and its cancellation's steps.
+async fn one(
+    State(reads): State<Reads>,
+    caller: Caller,
+    Id(rental): Id<RentalId>,
+    Params(asked): Params<AskedOne>,
+) -> Result<Positioned, Problem> {
+    reads.seen.wait(RentalStatus::NAME, asked.after).await?;
+    let found = sqlx::query(
+        "SELECT v.position, s.row - 'rental' - 'requested_position' AS row, s.customer_id
+         FROM views v LEFT JOIN rental_status s ON s.key = $1
+         WHERE v.name = 'rental-status' AND v.state = 'serving'",
+    )
+    .bind(rental.0)
+    .fetch_optional(reads.tables.pool())
+    .await
+    .map_err(unavailable)?;
+    let seen = found.as_ref().map_or(0, |row| unsigned(row.get("position")));
+    let unknown = || Problem::unknown("unknown-rental", "there is no such rental");
+    let row = found.ok_or_else(unknown)?;
+    let (Some(mut shown), Some(customer)) = (row.get::<Option<Value>, _>("row"), row.get::<Option<Uuid>, _>("customer_id"))
+    else {
+        return Err(unknown());
+    };
+    if caller.role != Role::Courier {
+        caller.may_act_for(CustomerId(customer))?;
+    }
+    shown["cancellation"] = cancellation(&shown["timeline"]);
+    Ok((position(seen), Json(shown)))
+}
+
+/// How far a cancellation got, from the timeline; null where none was requested.
+fn cancellation(timeline: &Value) -> Value {
+    let entries = timeline.as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |entry: &&Value, name: &str| entry["event"] == name;
+    let Some(begun) = entries.iter().rposition(|entry| named(&entry, "CancellationRequested")) else {
+        return Value::Null;
+    };
+    let after = &entries[begun..];
+    let at = |name: &str| after.iter().find(|entry| named(entry, name)).map_or(Value::Null, |entry| entry["at"].clone());
+    json!({
+        "requested_at": at("CancellationRequested"),
+        "refused_at": at("CancellationRefused"),
+        "delivery_cancelled_at": at("DeliveryCancelled"),
+        "refund_requested_at": at("RefundRequested"),
+        "refunded_at": at("PaymentRefunded"),
+        "cancelled_at": at("RentalCancelled"),
+        "units_released_at": at("UnitsReleased"),
+    })
+}

@@ -1,0 +1,110 @@
+//! Reading your own writes: waiting until a view has seen a position.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use rentstream_infra::http::Problem;
+use rentstream_infra::log::{pause, unsigned};
+use serde_json::json;
+use sqlx::Row;
+use sqlx::postgres::PgListener;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::tables::Tables;
+use crate::views::ALL;
+
+/// How long a read waits for its view.
+const BOUND: Duration = Duration::from_secs(2);
+/// Behind the wake-ups, a waiting read looks for itself this often.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How far each view is, as its projectors tell.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    tables: Tables,
+    positions: Arc<HashMap<&'static str, watch::Sender<u64>>>,
+}
+
+impl Seen {
+    /// Knows nothing yet; [`Seen::listen`] tells it.
+    pub fn new(tables: Tables) -> Self {
+        let positions = ALL.iter().map(|view| (view.name, watch::channel(0).0)).collect();
+        Self { tables, positions: Arc::new(positions) }
+    }
+
+    /// Listens to the projectors until shutdown; reconnects by itself.
+    pub async fn listen(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let heard = tokio::select! {
+                () = shutdown.cancelled() => return,
+                heard = self.hear() => heard,
+            };
+            if let Err(error) = heard {
+                warn!(%error, "Lost the line to the views' database, will dial again; reads look for themselves");
+                pause(&shutdown, Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    async fn hear(&self) -> Result<(), sqlx::Error> {
+        let mut listener = PgListener::connect_with(self.tables.pool()).await?;
+        listener.listen("rentstream_view").await?;
+        loop {
+            let Some(notification) = listener.try_recv().await? else { return Err(sqlx::Error::PoolClosed) };
+            if let Some((view, position)) = notification.payload().split_once(' ')
+                && let Some(seen) = self.positions.get(view)
+                && let Ok(position) = position.parse::<u64>()
+            {
+                // A rebuilt view may have been dropped before: it may go back, and a reader looks then.
+                seen.send_if_modified(|seen| std::mem::replace(seen, position) != position);
+            }
+        }
+    }
+
+    /// Waits until a view has seen a position.
+    ///
+    /// # Errors
+    /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached.
+    pub async fn wait(&self, view: &'static str, after: Option<u64>) -> Result<(), Problem> {
+        let Some(after) = after.filter(|after| *after > 0) else { return Ok(()) };
+        let deadline = Instant::now() + BOUND;
+        let mut seen = self.positions.get(view).ok_or_else(Problem::internal)?.subscribe();
+        loop {
+            if *seen.borrow_and_update() >= after {
+                return Ok(());
+            }
+            let position = self.position(view).await?;
+            if position >= after {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                let detail = format!("{view} has seen position {position}, not yet {after}");
+                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "view-behind", detail)
+                    .with("position", json!(position))
+                    .with("view", json!(view)));
+            }
+            let _ = tokio::time::timeout(LOOK.min(deadline - now), seen.changed()).await;
+        }
+    }
+
+    async fn position(&self, view: &str) -> Result<u64, Problem> {
+        let row = sqlx::query("SELECT position FROM views WHERE name = $1 AND state = 'serving'")
+            .bind(view)
+            .fetch_optional(self.tables.pool())
+            .await
+            .map_err(unavailable)?;
+        Ok(row.map_or(0, |row| unsigned(row.get("position"))))
+    }
+}
+
+/// The views' database is away, or the view has not been made yet.
+pub(crate) fn unavailable(error: sqlx::Error) -> Problem {
+    warn!(%error, "A read was turned away: the views can't be reached");
+    Problem::unavailable("views-unavailable", "the views can't be reached, come back soon")
+}

@@ -1,0 +1,121 @@
+//! The one executable: a subcommand per role, and `up` for all of them in one process.
+
+mod check;
+mod demo;
+mod health;
+mod logs;
+mod rebuild;
+mod roles;
+mod token;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rentstream_infra::http::auth::Role;
+use rentstream_infra::settings::Settings;
+use tokio_util::sync::CancellationToken;
+
+/// The backend of a shop that rents things out or sells them for delivery. Settings come from the
+/// environment; see .env.example.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    role: Subcommands,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Everything in one process, on a private Postgres and NATS that it starts itself.
+    Up,
+    /// The write side over HTTP. Needs DATABASE_URL and the payment gateway, nothing else.
+    CommandApi,
+    /// The read side over HTTP.
+    QueryApi,
+    /// Projects the log into views.
+    Project {
+        /// Which; all of them where none is named.
+        views: Vec<String>,
+    },
+    /// Copies the log to NATS JetStream.
+    Relay,
+    /// Runs the processes: renting, fulfilling, cancelling, returning.
+    React {
+        /// Which; all of them where none is named.
+        processes: Vec<String>,
+    },
+    /// Brings the log's schema up to date.
+    Migrate,
+    /// Rebuilds a view from the log while the old rows serve.
+    Rebuild {
+        /// Which.
+        view: String,
+    },
+    /// Verifies the standing invariants over the whole log, and that mirror and log agree.
+    Check,
+    /// Plays the day of five shops against a running system and prints what happens.
+    Demo {
+        /// Where the system is.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        url: String,
+    },
+    /// Mints a token for trying things out.
+    Token {
+        /// What the bearer is to the shop.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// Who the bearer is; for a customer, the customer id.
+        #[arg(long, default_value = "somebody")]
+        sub: String,
+        /// For how many hours it's good.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    serde_json::from_value(text.into()).map_err(|_| "customer, manager, courier or operator".to_owned())
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let settings = match Settings::from_env() {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("rentstream: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    logs::start(settings.log_format);
+    // TLS by ring everywhere; two providers in one program would be none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let run = async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(logs::on_signal(shutdown.clone()));
+        match cli.role {
+            Subcommands::Up => up::run(settings, shutdown).await,
+            Subcommands::CommandApi => roles::command_api(settings, shutdown).await,
+            Subcommands::QueryApi => roles::query_api(settings, shutdown).await,
+            Subcommands::Project { views } => roles::project(settings, &views, shutdown).await,
+            Subcommands::Relay => roles::relay(settings, shutdown).await,
+            Subcommands::React { processes } => roles::react(settings, &processes, shutdown).await,
+            Subcommands::Migrate => roles::migrate(settings).await,
+            Subcommands::Rebuild { view } => rebuild::run(settings, &view).await,
+            Subcommands::Check => check::run(settings).await,
+            Subcommands::Demo { url } => demo::run(settings, &url).await,
+            Subcommands::Token { role, sub, hours } => token::run(&settings, role, &sub, hours),
+        }
+    };
+    let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rentstream: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Each role by itself, as production runs them; `up` runs the same parts in one process.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use axum::{Extension, Router};
+use rentstream_command_api::Writes;
+use rentstream_domain::processes::{self, Process};
+use rentstream_infra::driver::Driver;
+use rentstream_infra::feed::Feed;
+use rentstream_infra::gateway::Gateway;
+use rentstream_infra::http::auth::Auth;
+use rentstream_infra::log::{Log, pause};
+use rentstream_infra::settings::Settings;
+use rentstream_infra::store::Store;
+use rentstream_infra::{http, reactor, relay as mirror};
+use rentstream_projections::api::Reads;
+use rentstream_projections::tables::Tables;
+use rentstream_projections::view::Definition;
+use rentstream_projections::waiting::Seen;
+use rentstream_projections::{projector, views};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::{health, token};
+
+/// Connections of one process to one database.
+const CONNECTIONS: u32 = 16;
+/// How long admitted requests may take to finish on shutdown.
+const DRAIN: Duration = Duration::from_secs(30);
+
+fn needed<'a>(setting: Option<&'a String>, name: &str, should: &str) -> Result<&'a str> {
+    setting.map(String::as_str).ok_or_else(|| anyhow!("{name} is not set; it should be {should}"))
+}
+
+pub(crate) fn log(settings: &Settings) -> Result<Log> {
+    let url = needed(settings.database_url.as_ref(), "DATABASE_URL", "the address of the log's Postgres")?;
+    Log::open(url, CONNECTIONS, settings.crash.clone()).context("DATABASE_URL")
+}
+
+pub(crate) fn tables(settings: &Settings) -> Result<Tables> {
+    let url = needed(settings.views_database_url.as_ref(), "VIEWS_DATABASE_URL", "the address of the views' Postgres")?;
+    Tables::open(url, CONNECTIONS).context("VIEWS_DATABASE_URL")
+}
+
+pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
+    let url = needed(settings.gateway_url.as_ref(), "PAYMENT_GATEWAY_URL", "the payment gateway's address")?;
+    let key = needed(settings.gateway_key.as_ref(), "PAYMENT_GATEWAY_KEY", "the payment gateway's key")?;
+    let gateway = Gateway::new(url, key.to_owned(), settings.gateway_timeout)?;
+    Ok(Driver::new(Store::new(log), gateway, settings.hold))
+}
+
+/// Connects to NATS in the background: nothing waits for it.
+pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
+    let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
+    async_nats::ConnectOptions::new()
+        .name("rentstream")
+        .retry_on_initial_connect()
+        .reconnect_delay_callback(|attempts| Duration::from_millis((attempts as u64 * 100).min(2_000)))
+        .event_callback(async |event| match event {
+            async_nats::Event::Connected => info!("Connected to NATS"),
+            async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
+            _ => {}
+        })
+        .connect(url)
+        .await
+        .context("NATS_URL")
+}
+
+/// Makes the log's schema, waiting for a Postgres that isn't there yet.
+pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Result<()> {
+    loop {
+        match log.migrate().await {
+            Ok(()) => return Ok(()),
+            Err(sqlx::migrate::MigrateError::Execute(error)) if !shutdown.is_cancelled() => {
+                warn!(%error, "Postgres can't be reached yet, will try again");
+                pause(shutdown, Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error).context("migrate the log"),
+        }
+    }
+}
+
+/// Serves until shutdown, then finishes what was admitted.
+pub(crate) async fn serve(listener: TcpListener, routes: Router, auth: Auth, shutdown: CancellationToken) -> Result<()> {
+    let app = http::furnish(routes).layer(Extension(auth));
+    let begun = shutdown.clone();
+    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        served = served => served.context("serve HTTP"),
+        () = async { begun.cancelled().await; tokio::time::sleep(DRAIN).await } => {
+            bail!("requests were still under way {} s after the shutdown began", DRAIN.as_secs())
+        }
+    }
+}
+
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listen on {address} (RENTSTREAM_LISTEN)"))
+}
+
+pub(crate) fn reads(log: Log, tables: Tables) -> Reads {
+    Reads { seen: Seen::new(tables.clone()), tables, log }
+}
+
+/// The write side.
+pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let log = log(&settings)?;
+    let auth = token::auth(&settings)?;
+    let driver = driver(&settings, log.clone())?;
+    let listener = listen(settings.listen).await?;
+    info!(address = %settings.listen, "The command API listens");
+    let routes = rentstream_command_api::router(Writes::new(driver)).merge(health::routes(vec![("the log", log.pool().clone())]));
+    serve(listener, routes, auth, shutdown).await
+}
+
+/// The read side.
+pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let tables = tables(&settings)?;
+    let reads = reads(log(&settings)?, tables.clone());
+    let auth = token::auth(&settings)?;
+    let listener = listen(settings.listen).await?;
+    tokio::spawn(reads.seen.clone().listen(shutdown.clone()));
+    info!(address = %settings.listen, "The query API listens");
+    let routes = rentstream_projections::api::router(reads).merge(health::routes(vec![("the views", tables.pool().clone())]));
+    serve(listener, routes, auth, shutdown).await
+}
+
+/// The views.
+pub(crate) async fn project(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
+    let known = views::ALL.map(|view| view.name);
+    let chosen: Vec<Definition> = choose(names, &views::ALL, |view| view.name, &known)?;
+    let (log, tables, nats) = (log(&settings)?, tables(&settings)?, nats(&settings).await?);
+    let tasks = TaskTracker::new();
+    tasks.spawn(log.clone().listen(shutdown.clone()));
+    spawn_projectors(&tasks, &chosen, &log, &nats, &tables, &shutdown);
+    finish(&tasks).await;
+    Ok(())
+}
+
+/// The processes.
+pub(crate) async fn react(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
+    let known = processes::ALL.map(|process| process.name);
+    let chosen: Vec<Process> = choose(names, &processes::ALL, |process| process.name, &known)?;
+    let log = log(&settings)?;
+    let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
+    let tasks = TaskTracker::new();
+    tasks.spawn(log.clone().listen(shutdown.clone()));
+    spawn_processes(&tasks, &chosen, &driver, &nats, &shutdown);
+    finish(&tasks).await;
+    Ok(())
+}
+
+/// The relay.
+pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    let tasks = TaskTracker::new();
+    tasks.spawn(log.clone().listen(shutdown.clone()));
+    tasks.spawn(mirror::run(log, nats, settings.stream_max_bytes, shutdown));
+    finish(&tasks).await;
+    Ok(())
+}
+
+/// The log's schema.
+pub(crate) async fn migrate(settings: Settings) -> Result<()> {
+    log(&settings)?.migrate().await.context("migrate the log")?;
+    info!("The log's schema is up to date");
+    Ok(())
+}
+
+pub(crate) fn spawn_projectors(
+    tasks: &TaskTracker,
+    views: &[Definition],
+    log: &Log,
+    nats: &async_nats::Client,
+    tables: &Tables,
+    shutdown: &CancellationToken,
+) {
+    for view in views {
+        let feed = Feed::new(log.clone(), Some(nats.clone()));
+        tasks.spawn(projector::run(*view, feed, tables.clone(), shutdown.clone()));
+    }
+}
+
+pub(crate) fn spawn_processes(
+    tasks: &TaskTracker,
+    processes: &[Process],
+    driver: &Driver,
+    nats: &async_nats::Client,
+    shutdown: &CancellationToken,
+) {
+    for process in processes {
+        let feed = Feed::new(driver.store().log().clone(), Some(nats.clone()));
+        tasks.spawn(reactor::run(*process, driver.clone(), feed, shutdown.clone()));
+    }
+}
+
+/// Waits for the tasks to end: they do so after shutdown, once what they have begun is finished.
+pub(crate) async fn finish(tasks: &TaskTracker) {
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn choose<T: Copy>(names: &[String], all: &[T], name: impl Fn(&T) -> &'static str, known: &[&str]) -> Result<Vec<T>> {
+    if names.is_empty() {
+        return Ok(all.to_vec());
+    }
+    names
+        .iter()
+        .map(|asked| {
+            all.iter().find(|one| name(one) == asked).copied().ok_or_else(|| {
+                anyhow!("there is no {asked}; there are {}", known.join(", "))
+            })
+        })
+        .collect()
+}

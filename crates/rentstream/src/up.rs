@@ -1,0 +1,228 @@
+//! Everything in one process, on a private Postgres and NATS.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use rentstream_command_api::Writes;
+use rentstream_domain::processes;
+use rentstream_infra::settings::Settings;
+use rentstream_infra::{relay, sandbox, servers};
+use rentstream_projections::{api, views};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use crate::{health, roles, token};
+
+/// The sandbox gateway takes any key of this form.
+const SANDBOX_KEY: &str = "sk_test_sandbox";
+
+/// Where `up` writes down the addresses of what it has started, for `rebuild`, `check` and `demo`.
+const ADDRESSES: &str = "addresses.env";
+
+pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    fs::create_dir_all(&settings.data).with_context(|| format!("make the data folder {}", settings.data.display()))?;
+    let _lock = servers::lock_folder(&settings.data)?;
+    let mut private = Private::start(settings).await?;
+    let ran = tokio::select! {
+        ran = all(&private.settings, &shutdown) => ran,
+        died = Private::exited(&mut private.postgres, &mut private.nats) => {
+            error!(%died, "A server that all rests on has ended");
+            Err(died.into())
+        }
+    };
+    private.stop().await;
+    ran
+}
+
+/// The servers that `up` started itself.
+struct Private {
+    settings: Settings,
+    postgres: Option<servers::Postgres>,
+    nats: Option<servers::Nats>,
+}
+
+impl Private {
+    async fn start(mut settings: Settings) -> Result<Self> {
+        token::ensure_secret(&settings)?;
+        let mut postgres = None;
+        if settings.database_url.is_none() || settings.views_database_url.is_none() {
+            let server = servers::start_postgres(&settings.data.join("postgres")).await?;
+            for (url, name) in [(&mut settings.database_url, "log"), (&mut settings.views_database_url, "views")] {
+                if url.is_none() {
+                    server.ensure_database(name).await?;
+                    *url = Some(server.url(name));
+                }
+            }
+            info!(pid = server.pid(), "Started a private Postgres");
+            postgres = Some(server);
+        }
+        let mut nats = None;
+        if settings.nats_url.is_none() {
+            let server = servers::start_nats(&settings.data.join("nats")).await?;
+            settings.nats_url = Some(server.url());
+            info!(pid = server.pid(), "Started a private nats-server");
+            nats = Some(server);
+        }
+        Ok(Self { settings, postgres, nats })
+    }
+
+    async fn exited(postgres: &mut Option<servers::Postgres>, nats: &mut Option<servers::Nats>) -> servers::ServerError {
+        tokio::select! {
+            error = async { match postgres { Some(server) => server.exited().await, None => std::future::pending().await } } => error,
+            error = async { match nats { Some(server) => server.exited().await, None => std::future::pending().await } } => error,
+        }
+    }
+
+    async fn stop(self) {
+        if let Some(nats) = self.nats {
+            nats.stop().await;
+        }
+        if let Some(postgres) = self.postgres {
+            postgres.stop().await;
+        }
+        info!("Ended");
+    }
+}
+
+/// All roles, until shutdown.
+async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
+    let mut settings = settings.clone();
+    let listener = roles::listen(settings.listen).await?;
+    // Processes and projectors work until the last admitted request is answered, then they stop.
+    let background = CancellationToken::new();
+    let tasks = TaskTracker::new();
+
+    if settings.gateway_url.is_none() {
+        let gateway = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.context("listen for the sandbox gateway")?;
+        settings.gateway_url = Some(format!("http://{}", gateway.local_addr()?));
+        settings.gateway_key = Some(SANDBOX_KEY.to_owned());
+        let journal = settings.data.join("sandbox-gateway.jsonl");
+        tasks.spawn(sandbox::serve(gateway, Some(journal), background.clone()));
+    }
+    let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
+    roles::migrate_log(&log, shutdown).await?;
+    let (driver, nats) = (roles::driver(&settings, log.clone())?, roles::nats(&settings).await?);
+    let reads = roles::reads(log.clone(), tables.clone());
+
+    tasks.spawn(log.clone().listen(background.clone()));
+    tasks.spawn(relay::run(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
+    tasks.spawn(reads.seen.clone().listen(background.clone()));
+    roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
+    roles::spawn_processes(&tasks, &processes::ALL, &driver, &nats, &background);
+
+    let routes = rentstream_command_api::router(Writes::new(driver))
+        .merge(api::router(reads))
+        .merge(health::routes(vec![("the log", log.pool().clone()), ("the views", tables.pool().clone())]));
+    let auth = token::auth(&settings)?;
+    let address = listener.local_addr()?;
+    write_down(&settings, address)?;
+    welcome(&settings, address);
+    let served = roles::serve(listener, routes, auth, shutdown.clone()).await;
+    background.cancel();
+    roles::finish(&tasks).await;
+    served
+}
+
+/// Notes where everything is, so that the other subcommands find it on the same data folder.
+fn write_down(settings: &Settings, address: SocketAddr) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = settings.data.join(ADDRESSES);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("write {}", path.display()))?;
+    for (name, value) in [
+        ("DATABASE_URL", &settings.database_url),
+        ("VIEWS_DATABASE_URL", &settings.views_database_url),
+        ("NATS_URL", &settings.nats_url),
+        ("PAYMENT_GATEWAY_URL", &settings.gateway_url),
+        ("PAYMENT_GATEWAY_KEY", &settings.gateway_key),
+        ("RENTSTREAM_URL", &Some(format!("http://{address}"))),
+    ] {
+        if let Some(value) = value {
+            writeln!(file, "{name}={value}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The settings, completed by what a running `up` on the same data folder has started.
+pub(crate) fn found(mut settings: Settings) -> Settings {
+    let written = fs::read_to_string(settings.data.join(ADDRESSES)).unwrap_or_default();
+    let find = |name: &str| written.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
+    for (setting, name) in [
+        (&mut settings.database_url, "DATABASE_URL"),
+        (&mut settings.views_database_url, "VIEWS_DATABASE_URL"),
+        (&mut settings.nats_url, "NATS_URL"),
+        (&mut settings.gateway_url, "PAYMENT_GATEWAY_URL"),
+        (&mut settings.gateway_key, "PAYMENT_GATEWAY_KEY"),
+    ] {
+        if setting.is_none() {
+            *setting = find(name);
+        }
+    }
+    settings
+}
+
+/// Says what to try next.
+fn welcome(settings: &Settings, address: SocketAddr) {
+    let program = std::env::current_exe().ok().and_then(|path| shorter(&path)).unwrap_or_else(|| "rentstream".to_owned());
+    let gateway = settings.gateway_url.as_deref().unwrap_or_default();
+    println!(
+        r#"
+Rentstream runs at http://{address}; its data is in {data}. Ctrl-C ends it.
+Try it in another terminal, line by line:
+
+  S=http://{address}/v1
+  json() {{ curl -sS -H 'Content-Type: application/json' "$@"; echo; }}
+  pick() {{ sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }}
+  MANAGER="Authorization: Bearer $({program} token --role manager)"
+
+  # the shop offers a book
+  BOOK=$(json $S/items -H "$MANAGER" -d '{{"title":"채식주의자","maker":"한강","price":1500,"terms":{{"type":"loan","days":14}},"fulfilment":"delivery","units":3}}' | pick item_id)
+
+  # a customer registers and rents it by card
+  ME=$(json $S/customers -d '{{"name":"Kim Min-ji","address":"12 Bukchon-ro, Seoul"}}' | pick customer_id)
+  CUSTOMER="Authorization: Bearer $({program} token --role customer --sub $ME)"
+  RENTAL=$(json $S/rentals -H "$CUSTOMER" -H 'Idempotency-Key: my-first' -d "{{\"customer_id\":\"$ME\",\"item_id\":\"$BOOK\",\"payment\":{{\"method\":\"card\",\"token\":\"pm_card_visa\"}}}}" | pick rental_id)
+  json $S/customers/$ME/rentals -H "$CUSTOMER"
+  json $S/items/$BOOK
+
+  # cancels it, and sees everything undone
+  json $S/rentals/$RENTAL/cancel -H "$CUSTOMER" -d '{{"reason":"changed my mind"}}'
+  json $S/rentals/$RENTAL -H "$CUSTOMER"
+  json $S/customers/$ME/rentals -H "$CUSTOMER"
+  json $S/items/$BOOK
+
+  # five shops' day; the standing invariants; a view from the log; the cards that were charged
+  {program} demo
+  {program} check
+  {program} rebuild customer-history
+  curl -sS {gateway}/sandbox/ledger
+"#,
+        data = settings.data.display(),
+    );
+}
+
+/// The program as one would type it here.
+fn shorter(path: &Path) -> Option<String> {
+    let here = std::env::current_dir().ok()?;
+    Some(path.strip_prefix(&here).unwrap_or(path).display().to_string())
+}
+
+/// The address of the system that runs on this data folder.
+pub(crate) fn address(settings: &Settings) -> Result<String> {
+    let path = settings.data.join(ADDRESSES);
+    fs::read_to_string(&path)
+        .ok()
+        .and_then(|written| written.lines().find_map(|line| Some(line.strip_prefix("RENTSTREAM_URL=")?.to_owned())))
+        .ok_or_else(|| anyhow!("nothing says where the system runs: {} is missing", path.display()))
+}

@@ -1,0 +1,123 @@
+#!/bin/sh
+# Installs what `rentstream up` starts by itself: Postgres, nats-server and, on Linux, util-linux's setpriv.
+# Silent when all are there. Starts no service: rentstream runs its own servers under its data folder.
+set -eu
+
+say() { printf '%s\n' "$*" >&2; }
+
+# True when any argument is an executable file; unmatched globs are not.
+any_executable() {
+    for file in "$@"; do
+        if [ -f "$file" ] && [ -x "$file" ]; then return 0; fi
+    done
+    return 1
+}
+
+# The same places as crates/infra/src/servers/binaries.rs.
+has_postgres() {
+    if command -v postgres >/dev/null 2>&1 && command -v initdb >/dev/null 2>&1; then return 0; fi
+    any_executable /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
+        /usr/libexec/postgresql*/postgres /opt/homebrew/opt/postgresql@*/bin/postgres \
+        /usr/local/opt/postgresql@*/bin/postgres
+}
+
+has_nats() {
+    command -v nats-server >/dev/null 2>&1 ||
+        any_executable /usr/sbin/nats-server /usr/local/bin/nats-server /usr/local/sbin/nats-server \
+            /opt/homebrew/bin/nats-server
+}
+
+# Busybox has a setpriv too, without the one option we need. Elsewhere than on Linux there is none to have.
+has_setpriv() {
+    [ "$(uname -s)" != Linux ] || setpriv --help 2>&1 | grep -q pdeathsig
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+apt_install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >&2
+}
+
+install_by_apt() {
+    as_root apt-get update -q >&2
+    has_setpriv || apt_install util-linux
+    if ! has_postgres; then
+        # Debian would also make and start a server for the whole machine. An operator's own choice stands.
+        apt_install postgresql-common
+        settings=/etc/postgresql-common/createcluster.conf
+        if ! grep -q '^[[:space:]]*create_main_cluster' "$settings"; then
+            echo 'create_main_cluster = false' | as_root tee -a "$settings" >/dev/null
+        fi
+        apt_install postgresql
+    fi
+    if ! has_nats; then
+        apt_install nats-server
+        stop_unit nats-server
+    fi
+}
+
+stop_unit() {
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl disable --now "$1" >&2 || say "Could not stop the service $1: stop it, we don't need it."
+    fi
+}
+
+install_by_dnf() {
+    has_setpriv || as_root dnf install -y util-linux >&2
+    has_postgres || as_root dnf install -y postgresql-server >&2
+    has_nats || as_root dnf install -y nats-server >&2 || true
+}
+
+install_by_apk() {
+    has_setpriv || as_root apk add setpriv >&2
+    has_postgres || as_root apk add postgresql >&2
+    has_nats || as_root apk add nats-server >&2 || true
+}
+
+install_by_brew() {
+    has_postgres || brew install postgresql@17 >&2
+    has_nats || brew install nats-server >&2
+}
+
+if has_postgres && has_nats && has_setpriv; then exit 0; fi
+
+manager=
+for candidate in apt-get dnf apk brew; do
+    if command -v "$candidate" >/dev/null 2>&1; then
+        manager=$candidate
+        break
+    fi
+done
+
+if [ -z "$manager" ]; then
+    say "No apt-get, dnf, apk or brew was found. Install by hand, so that they are on PATH: postgres with initdb"
+    say "(https://www.postgresql.org/download/), nats-server (https://github.com/nats-io/nats-server/releases)"
+    say "and, on Linux, setpriv (part of util-linux)."
+    exit 1
+fi
+
+if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
+    script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+    say "Installing Postgres and nats-server needs root, and there is no sudo. Run:"
+    say "    su -c 'sh \"$script\"'"
+    exit 1
+fi
+
+case $manager in
+    apt-get) install_by_apt ;;
+    dnf) install_by_dnf ;;
+    apk) install_by_apk ;;
+    brew) install_by_brew ;;
+esac
+
+missing=0
+has_postgres || { missing=1; say "Postgres is still missing. Get it from https://www.postgresql.org/download/"; }
+has_nats || {
+    missing=1
+    say "nats-server is still missing. Get it from https://github.com/nats-io/nats-server/releases and put it"
+    say "into /usr/local/bin."
+}
+has_setpriv || { missing=1; say "setpriv is still missing. It is part of util-linux."; }
+exit "$missing"
