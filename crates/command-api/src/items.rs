@@ -59,7 +59,9 @@ async fn register(
 ) -> Result<Answer, Problem> {
     caller.must_be(&[Role::Manager])?;
     let id = ItemId(intent.new_id());
-    let units = value.units.ok_or_else(|| Problem::invalid("units", "missing field `units`: a number, or null for unlimited"))?;
+    let units = value
+        .units
+        .ok_or_else(|| Problem::invalid("units", "missing field `units`: a number, or null for unlimited"))?;
     let details = checked(Details {
         title: value.title,
         maker: value.maker,

@@ -89,9 +89,9 @@ impl Writes {
                 Ok(Answer { status: order.status, body, position: done.position })
             }
             // Another replica was quicker with the same key.
-            Err(StoreError::Claimed) => {
-                again(self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?)
-            }
+            Err(StoreError::Claimed) => again(
+                self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?,
+            ),
             Err(StoreError::Refused(refusal)) => {
                 let problem = Problem::from(refusal);
                 let answer = claim(Some((problem.status, problem.body())));
@@ -116,8 +116,14 @@ impl Writes {
     }
 
     /// The answer that this key got before, if it did.
-    pub(crate) async fn answered(&self, intent: &Intent, key: &str, body: &[u8]) -> Result<Option<Answered>, Problem> {
-        let answered = self.driver.store().log().answered(intent.subject(), key).await.map_err(StoreError::from)?;
+    pub(crate) async fn answered(
+        &self,
+        intent: &Intent,
+        key: &str,
+        body: &[u8],
+    ) -> Result<Option<Answered>, Problem> {
+        let answered =
+            self.driver.store().log().answered(intent.subject(), key).await.map_err(StoreError::from)?;
         match answered {
             Some(answered) if answered.fingerprint != intent.fingerprint(body) => Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -9,7 +9,9 @@ use chrono::Utc;
 use rentstream_domain::customer::{Customer, CustomerError};
 use rentstream_domain::payment::PaymentState;
 use rentstream_domain::processes::{renting, returning};
-use rentstream_domain::rental::{Order as RentalOrder, PaymentMethod, RejectionReason, Rental, RentalCommand, RentalError, RentalState};
+use rentstream_domain::rental::{
+    Order as RentalOrder, PaymentMethod, RejectionReason, Rental, RentalCommand, RentalError, RentalState,
+};
 use rentstream_domain::stock::{Fulfilment, Stock, StockError};
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{Currency, CustomerId, DeliveryId, ItemId, PaymentId, Refusal, RentalId};
@@ -64,7 +66,8 @@ async fn rent(
         return Err(Problem::invalid("units", format!("it must be from 1 to {MOST_UNITS}")));
     }
     // A handler is dropped when its client hangs up; what was begun is taken to its end all the same.
-    let answered = tokio::spawn(async move { writes.rent(&intent, value, bytes).await }.instrument(Span::current()));
+    let answered =
+        tokio::spawn(async move { writes.rent(&intent, value, bytes).await }.instrument(Span::current()));
     answered.await.map_err(|_| Problem::internal())?
 }
 
@@ -113,7 +116,8 @@ impl Writes {
         let Request { customer_id, item_id, units, payment, deliver_to } = request;
         let store = self.driver.store();
         let stock = store.load::<Stock>(item_id).await?.aggregate;
-        let item = stock.details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
+        let item =
+            stock.details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
         if stock.retired {
             return Err(refused(StockError::Retired));
         }
@@ -127,7 +131,10 @@ impl Writes {
         }
         let deliver_to = match (item.fulfilment, deliver_to.or(profile.address)) {
             (Fulfilment::Delivery, None) => {
-                return Err(Problem::invalid("deliver_to", "this item is delivered, so an address is needed"));
+                return Err(Problem::invalid(
+                    "deliver_to",
+                    "this item is delivered, so an address is needed",
+                ));
             }
             (Fulfilment::Delivery, address) => address,
             (Fulfilment::Digital | Fulfilment::Pickup, _) => None,
@@ -149,7 +156,9 @@ impl Writes {
         let store = self.driver.store();
         match claim {
             Some(claim) => {
-                store.execute::<Rental>(rental_id.0, command, &context, Some(&move |_: &Rental| claim.clone())).await
+                store
+                    .execute::<Rental>(rental_id.0, command, &context, Some(&move |_: &Rental| claim.clone()))
+                    .await
             }
             None => store.execute::<Rental>(rental_id.0, command, &context, None).await,
         }
@@ -193,12 +202,16 @@ fn answer(rest: &Rest) -> Answer {
         RentalState::Rejected { reason: RejectionReason::OutOfStock } => {
             refusal(StatusCode::CONFLICT, "out-of-stock", "no unit of this item is free")
         }
-        RentalState::Rejected { reason: RejectionReason::PaymentDeclined } => {
-            refusal(StatusCode::PAYMENT_REQUIRED, "payment-declined", "the payment was declined, nothing was charged")
-        }
-        RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => {
-            refusal(StatusCode::PAYMENT_REQUIRED, "payment-timed-out", "the payment gateway did not answer in time")
-        }
+        RentalState::Rejected { reason: RejectionReason::PaymentDeclined } => refusal(
+            StatusCode::PAYMENT_REQUIRED,
+            "payment-declined",
+            "the payment was declined, nothing was charged",
+        ),
+        RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => refusal(
+            StatusCode::PAYMENT_REQUIRED,
+            "payment-timed-out",
+            "the payment gateway did not answer in time",
+        ),
         RentalState::Held { until } => {
             body["held_until"] = json!(until);
             Answer { status: StatusCode::ACCEPTED, body, position }

@@ -67,7 +67,12 @@ impl Driver {
     ///
     /// # Errors
     /// See [`DriveError`]. What was done is done; driving again goes on from there.
-    pub async fn drive(&self, process: &Process, rental: RentalId, context: &Context) -> Result<Rest, DriveError> {
+    pub async fn drive(
+        &self,
+        process: &Process,
+        rental: RentalId,
+        context: &Context,
+    ) -> Result<Rest, DriveError> {
         let mut position = 0;
         for _ in 0..STEPS {
             let (journey, seen) = self.look(rental).await?;
@@ -78,13 +83,15 @@ impl Driver {
                 Step::Rest => return Ok(Rest { until: None, position, journey }),
                 Step::Wait(until) => return Ok(Rest { until: Some(until), position, journey }),
                 Step::Send(command) => self.send(process, rental, command, context).await,
-                Step::SendOr(command, otherwise) => match self.send(process, rental, command, context).await {
-                    Err(StoreError::Refused(refusal)) => {
-                        info!(process = process.name, %rental, %refusal, "Refused, taking the other way");
-                        self.send(process, rental, otherwise, context).await
+                Step::SendOr(command, otherwise) => {
+                    match self.send(process, rental, command, context).await {
+                        Err(StoreError::Refused(refusal)) => {
+                            info!(process = process.name, %rental, %refusal, "Refused, taking the other way");
+                            self.send(process, rental, otherwise, context).await
+                        }
+                        done => done,
                     }
-                    done => done,
-                },
+                }
                 Step::Perform(effect) => {
                     let answer = self.perform(effect, &journey).await?;
                     self.send(process, rental, Command::Payment(PaymentId::of(rental), answer), context).await
@@ -111,8 +118,11 @@ impl Driver {
     ) -> Result<u64, StoreError> {
         // Named by what it is for, not by when it was sent.
         let causation = format!("{}/{}/{}", process.name, rental, command.aggregate_type());
-        let context =
-            Context { correlation: Some(rental.0), causation: context.causation.clone().or(Some(causation)), ..context.clone() };
+        let context = Context {
+            correlation: Some(rental.0),
+            causation: context.causation.clone().or(Some(causation)),
+            ..context.clone()
+        };
         self.store.send(command, &context).await
     }
 
@@ -150,7 +160,9 @@ impl Driver {
     async fn perform(&self, effect: Effect, journey: &Journey) -> Result<PaymentCommand, DriveError> {
         let unreadable = |what: &str| StoreError::Unreadable(format!("a payment to act on {what}"));
         let bill = journey.payment.bill.as_ref().ok_or_else(|| unreadable("has no bill"))?;
-        let PaymentMethod::Card { token } = &bill.method else { return Err(unreadable("is not by card").into()) };
+        let PaymentMethod::Card { token } = &bill.method else {
+            return Err(unreadable("is not by card").into());
+        };
         let (amount, currency, token) = (bill.amount.amount, bill.amount.currency, token.as_str());
         let metadata =
             [("rental_id", journey.rental_id.to_string()), ("customer_id", bill.customer_id.to_string())];
@@ -160,7 +172,9 @@ impl Driver {
                     Charge::Approved { reference } => {
                         PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
                     }
-                    Charge::Declined { reason } => PaymentCommand::Decline { reason: Line::lossy(&reason), at: Utc::now() },
+                    Charge::Declined { reason } => {
+                        PaymentCommand::Decline { reason: Line::lossy(&reason), at: Utc::now() }
+                    }
                     Charge::Deferred { why } => {
                         info!(%payment, rental = %journey.rental_id, why, "Payment deferred");
                         PaymentCommand::Defer { at: Utc::now() }
@@ -169,7 +183,9 @@ impl Driver {
             }
             Effect::Void(payment) => {
                 Ok(match self.gateway.void(payment.0, amount, currency.code(), token, &metadata).await? {
-                    Voided::NotCharged => PaymentCommand::Decline { reason: Line::lossy("called_off"), at: Utc::now() },
+                    Voided::NotCharged => {
+                        PaymentCommand::Decline { reason: Line::lossy("called_off"), at: Utc::now() }
+                    }
                     Voided::Charged { reference } => {
                         PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
                     }

@@ -3,6 +3,9 @@
 //! Every event is checked to be the one that follows the last, so nothing here trusts the broker: what
 //! JetStream skips, loses or can't deliver is read from Postgres, and a reader that starts at 0 is a replay.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
@@ -164,7 +167,10 @@ fn read(message: &jetstream::Message, base: u64, expected: u64) -> Result<Record
     let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
     let recorded: Recorded = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
     if recorded.position != expected || sequence + base != expected {
-        return Err(format!("position {} came at sequence {sequence}, expected was {expected}", recorded.position));
+        return Err(format!(
+            "position {} came at sequence {sequence}, expected was {expected}",
+            recorded.position
+        ));
     }
     Ok(recorded)
 }

@@ -38,7 +38,10 @@ pub fn furnish(router: Router) -> Router {
         .layer(
             TraceLayer::new_for_http()
                 .make_span_with(|request: &Request<Body>| {
-                    let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+                    let id = request
+                        .extensions()
+                        .get::<RequestId>()
+                        .and_then(|id| id.header_value().to_str().ok());
                     info_span!("request", id, method = %request.method(), path = request.uri().path())
                 })
                 .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {

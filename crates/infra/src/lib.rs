@@ -20,3 +20,5 @@ pub mod sandbox;
 pub mod servers;
 pub mod settings;
 pub mod store;
+#[cfg(test)]
+mod testing;

@@ -6,6 +6,8 @@
 mod answers;
 mod append;
 mod recorded;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -76,7 +78,12 @@ impl Log {
     ///
     /// # Errors
     /// When Postgres can't be reached.
-    pub async fn stream(&self, aggregate_type: &str, id: &str, after: u64) -> Result<Vec<Recorded>, sqlx::Error> {
+    pub async fn stream(
+        &self,
+        aggregate_type: &str,
+        id: &str,
+        after: u64,
+    ) -> Result<Vec<Recorded>, sqlx::Error> {
         sqlx::query(concat!(
             "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
             " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",

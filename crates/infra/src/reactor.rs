@@ -76,7 +76,9 @@ impl Handler for Notes {
         for recorded in page {
             match recorded.event() {
                 Ok(event) => note(&mut notes, (self.process.wakes)(&event), recorded),
-                Err(error) => parked.push((recorded.fallback_key(), signed(recorded.position), error.to_string())),
+                Err(error) => {
+                    parked.push((recorded.fallback_key(), signed(recorded.position), error.to_string()))
+                }
             }
         }
         let to = page.last().map_or(from, |last| last.position);
@@ -108,7 +110,11 @@ impl Handler for Notes {
 }
 
 impl Notes {
-    async fn write(&self, tx: &mut sqlx::PgConnection, notes: &HashMap<Uuid, Note>) -> Result<(), sqlx::Error> {
+    async fn write(
+        &self,
+        tx: &mut sqlx::PgConnection,
+        notes: &HashMap<Uuid, Note>,
+    ) -> Result<(), sqlx::Error> {
         let (mut rentals, mut woken, mut due) = (vec![], vec![], vec![]);
         let (mut settled, mut settled_at) = (vec![], vec![]);
         for (rental, note) in notes {
@@ -172,7 +178,12 @@ fn note(notes: &mut HashMap<Uuid, Note>, wake: Wake, recorded: &Recorded) {
 }
 
 /// Moves a checkpoint if it stands where it's thought to stand; so of two replicas just one writes.
-async fn move_checkpoint(tx: &mut sqlx::PgConnection, reader: &str, from: u64, to: u64) -> Result<bool, sqlx::Error> {
+async fn move_checkpoint(
+    tx: &mut sqlx::PgConnection,
+    reader: &str,
+    from: u64,
+    to: u64,
+) -> Result<bool, sqlx::Error> {
     let moved = sqlx::query("UPDATE checkpoints SET position = $3 WHERE reader = $1 AND position = $2")
         .bind(reader)
         .bind(signed(from))
@@ -189,7 +200,13 @@ struct Task {
 }
 
 /// The worker's half: drives the rentals that have fallen due.
-async fn work(process: Process, driver: Driver, pool: PgPool, noted: Arc<Notify>, shutdown: CancellationToken) {
+async fn work(
+    process: Process,
+    driver: Driver,
+    pool: PgPool,
+    noted: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
     let mut failing = false;
     while !shutdown.is_cancelled() {
         let taken = match take(&pool, process.name).await {

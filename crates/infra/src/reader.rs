@@ -30,7 +30,11 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Handles the events that follow `from`, and moves the checkpoint from there to the last of them in the
     /// same transaction.
-    fn handle(&self, from: u64, page: &[Recorded]) -> impl Future<Output = Result<Handled, Self::Error>> + Send;
+    fn handle(
+        &self,
+        from: u64,
+        page: &[Recorded],
+    ) -> impl Future<Output = Result<Handled, Self::Error>> + Send;
 }
 
 /// What became of a page.

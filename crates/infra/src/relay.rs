@@ -4,6 +4,9 @@
 //! read from what the stream holds. Each publish names the sequence that it expects last, so a second relay,
 //! a retry after a crash or a slow network is refused by the server instead of doubling or swapping events.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
@@ -91,7 +94,9 @@ impl Mirror {
     async fn make(context: &Context, base: u64, max_bytes: i64) -> Result<(), RelayError> {
         let config = Config {
             name: STREAM.to_owned(),
-            description: Some(format!("The mirror of Rentstream's log; position = sequence + base; base={base}")),
+            description: Some(format!(
+                "The mirror of Rentstream's log; position = sequence + base; base={base}"
+            )),
             subjects: vec!["rentstream.*.*.*.*".to_owned()],
             storage: StorageType::File,
             max_bytes,
@@ -118,7 +123,9 @@ pub async fn run(log: Log, client: async_nats::Client, max_bytes: i64, shutdown:
         };
         failures += 1;
         match ended {
-            Err(RelayError::Overtaken) => debug!("Another relay is at work, reading anew what the stream holds"),
+            Err(RelayError::Overtaken) => {
+                debug!("Another relay is at work, reading anew what the stream holds")
+            }
             // Say it when it begins and then once in a while, not twice a second.
             Err(error) if failures == 1 || failures.is_multiple_of(60) => {
                 warn!(%error, failures, "The relay stands still, will try again; orders are taken meanwhile");
@@ -215,7 +222,8 @@ async fn confirm(ack: PublishAckFuture, sequence: u64) -> Result<(), RelayError>
 /// `rentstream.<slice>.<aggregate>.<id>.<Event>`.
 fn subject(recorded: &Recorded) -> String {
     let customer = recorded.event().ok().and_then(|event| Event::customer_id(&event));
-    let key = customer.map_or_else(|| recorded.aggregate_id.parse().unwrap_or_default(), |customer| customer.0);
+    let key =
+        customer.map_or_else(|| recorded.aggregate_id.parse().unwrap_or_default(), |customer| customer.0);
     let Recorded { aggregate_type, aggregate_id, event_type, .. } = recorded;
     format!("rentstream.{}.{aggregate_type}.{aggregate_id}.{event_type}", slice(key))
 }

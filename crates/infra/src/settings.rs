@@ -90,23 +90,67 @@ impl Settings {
         let get = |name: &'static str| get(name).filter(|value| !value.is_empty());
         let seconds = "a number of seconds from 1 to 86400";
         let settings = Self {
-            listen: parse(&get, "RENTSTREAM_LISTEN", "127.0.0.1:8080", "an address and a port, as in 127.0.0.1:8080")?,
+            listen: parse(
+                &get,
+                "RENTSTREAM_LISTEN",
+                "127.0.0.1:8080",
+                "an address and a port, as in 127.0.0.1:8080",
+            )?,
             data: get("RENTSTREAM_DATA").unwrap_or_else(|| ".rentstream".into()).into(),
-            database_url: url(&get, "DATABASE_URL", &["postgres://", "postgresql://"], "a Postgres address, as in postgres://user:password@host/log")?,
-            views_database_url: url(&get, "VIEWS_DATABASE_URL", &["postgres://", "postgresql://"], "a Postgres address, as in postgres://user:password@host/views")?,
-            nats_url: url(&get, "NATS_URL", &["nats://", "tls://"], "a NATS address, as in nats://host:4222")?,
+            database_url: url(
+                &get,
+                "DATABASE_URL",
+                &["postgres://", "postgresql://"],
+                "a Postgres address, as in postgres://user:password@host/log",
+            )?,
+            views_database_url: url(
+                &get,
+                "VIEWS_DATABASE_URL",
+                &["postgres://", "postgresql://"],
+                "a Postgres address, as in postgres://user:password@host/views",
+            )?,
+            nats_url: url(
+                &get,
+                "NATS_URL",
+                &["nats://", "tls://"],
+                "a NATS address, as in nats://host:4222",
+            )?,
             jwt_secret: get("RENTSTREAM_JWT_SECRET"),
-            gateway_url: url(&get, "PAYMENT_GATEWAY_URL", &["http://", "https://"], "the payment gateway's address, as in https://api.stripe.com")?,
+            gateway_url: url(
+                &get,
+                "PAYMENT_GATEWAY_URL",
+                &["http://", "https://"],
+                "the payment gateway's address, as in https://api.stripe.com",
+            )?,
             gateway_key: get("PAYMENT_GATEWAY_KEY"),
-            gateway_timeout: Duration::from_secs(within(&get, "PAYMENT_GATEWAY_TIMEOUT", 3, 1..=86_400, seconds)?),
-            hold: TimeDelta::seconds(within(&get, "RENTSTREAM_HOLD", 900, 1..=86_400, seconds)?.cast_signed()),
-            stream_max_bytes: within(&get, "RENTSTREAM_STREAM_MAX_BYTES", 1 << 30, 1 << 20..=1 << 50, "a number of bytes, 1048576 or more")?.cast_signed(),
+            gateway_timeout: Duration::from_secs(within(
+                &get,
+                "PAYMENT_GATEWAY_TIMEOUT",
+                3,
+                1..=86_400,
+                seconds,
+            )?),
+            hold: TimeDelta::seconds(
+                within(&get, "RENTSTREAM_HOLD", 900, 1..=86_400, seconds)?.cast_signed(),
+            ),
+            stream_max_bytes: within(
+                &get,
+                "RENTSTREAM_STREAM_MAX_BYTES",
+                1 << 30,
+                1 << 20..=1 << 50,
+                "a number of bytes, 1048576 or more",
+            )?
+            .cast_signed(),
             log_format: parse(&get, "RENTSTREAM_LOG_FORMAT", "text", "text or json")?,
             crash: Crash(get("RENTSTREAM_CRASH_AFTER")),
         };
         if settings.jwt_secret.as_ref().is_some_and(|secret| secret.len() < 32) {
             let problem = "too short".to_owned();
-            return Err(SettingError { name: "RENTSTREAM_JWT_SECRET", problem, should: "32 characters or more" });
+            return Err(SettingError {
+                name: "RENTSTREAM_JWT_SECRET",
+                problem,
+                should: "32 characters or more",
+            });
         }
         Ok(settings)
     }
@@ -114,7 +158,12 @@ impl Settings {
 
 type Get<'a> = &'a dyn Fn(&'static str) -> Option<String>;
 
-fn parse<T: FromStr>(get: Get<'_>, name: &'static str, default: &str, should: &'static str) -> Result<T, SettingError> {
+fn parse<T: FromStr>(
+    get: Get<'_>,
+    name: &'static str,
+    default: &str,
+    should: &'static str,
+) -> Result<T, SettingError> {
     let value = get(name).unwrap_or_else(|| default.to_owned());
     value.trim().parse().map_err(|_| SettingError { name, problem: format!("{value:?}"), should })
 }
@@ -127,11 +176,20 @@ fn within(
     should: &'static str,
 ) -> Result<u64, SettingError> {
     let value: u64 = parse(get, name, &default.to_string(), should)?;
-    if range.contains(&value) { Ok(value) } else { Err(SettingError { name, problem: value.to_string(), should }) }
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(SettingError { name, problem: value.to_string(), should })
+    }
 }
 
 /// An address may hold a password, so it isn't repeated in the error.
-fn url(get: Get<'_>, name: &'static str, schemes: &[&str], should: &'static str) -> Result<Option<String>, SettingError> {
+fn url(
+    get: Get<'_>,
+    name: &'static str,
+    schemes: &[&str],
+    should: &'static str,
+) -> Result<Option<String>, SettingError> {
     match get(name) {
         Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {
             Err(SettingError { name, problem: "not such an address".into(), should })
@@ -190,9 +248,18 @@ mod tests {
     #[test]
     fn a_wrong_setting_is_named_with_what_it_should_be() {
         let said = |name, value| with(name, value).unwrap_err().to_string();
-        assert_eq!(said("RENTSTREAM_HOLD", "soon"), "RENTSTREAM_HOLD is \"soon\"; it should be a number of seconds from 1 to 86400");
-        assert_eq!(said("RENTSTREAM_HOLD", "0"), "RENTSTREAM_HOLD is 0; it should be a number of seconds from 1 to 86400");
-        assert_eq!(said("RENTSTREAM_JWT_SECRET", "short"), "RENTSTREAM_JWT_SECRET is too short; it should be 32 characters or more");
+        assert_eq!(
+            said("RENTSTREAM_HOLD", "soon"),
+            "RENTSTREAM_HOLD is \"soon\"; it should be a number of seconds from 1 to 86400"
+        );
+        assert_eq!(
+            said("RENTSTREAM_HOLD", "0"),
+            "RENTSTREAM_HOLD is 0; it should be a number of seconds from 1 to 86400"
+        );
+        assert_eq!(
+            said("RENTSTREAM_JWT_SECRET", "short"),
+            "RENTSTREAM_JWT_SECRET is too short; it should be 32 characters or more"
+        );
         assert!(said("RENTSTREAM_LISTEN", "8080").starts_with("RENTSTREAM_LISTEN is \"8080\""));
     }
 

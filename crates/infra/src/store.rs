@@ -183,17 +183,28 @@ impl Store {
     pub async fn send(&self, command: Command, context: &Context) -> Result<u64, StoreError> {
         use rentstream_domain::{customer, delivery, payment, rental, stock};
         Ok(match command {
-            Command::Customer(id, command) => self.execute::<customer::Customer>(id.0, command, context, None).await?.position,
-            Command::Stock(id, command) => self.execute::<stock::Stock>(id.0, command, context, None).await?.position,
-            Command::Rental(id, command) => self.execute::<rental::Rental>(id.0, command, context, None).await?.position,
-            Command::Payment(id, command) => self.execute::<payment::Payment>(id.0, command, context, None).await?.position,
-            Command::Delivery(id, command) => self.execute::<delivery::Delivery>(id.0, command, context, None).await?.position,
+            Command::Customer(id, command) => {
+                self.execute::<customer::Customer>(id.0, command, context, None).await?.position
+            }
+            Command::Stock(id, command) => {
+                self.execute::<stock::Stock>(id.0, command, context, None).await?.position
+            }
+            Command::Rental(id, command) => {
+                self.execute::<rental::Rental>(id.0, command, context, None).await?.position
+            }
+            Command::Payment(id, command) => {
+                self.execute::<payment::Payment>(id.0, command, context, None).await?.position
+            }
+            Command::Delivery(id, command) => {
+                self.execute::<delivery::Delivery>(id.0, command, context, None).await?.position
+            }
         })
     }
 }
 
 fn new_events<A: Aggregate>(events: &[A::Event], context: &Context) -> Result<Vec<NewEvent>, StoreError> {
-    let unreadable = |error: serde_json::Error| StoreError::Unreadable(format!("an event does not write: {error}"));
+    let unreadable =
+        |error: serde_json::Error| StoreError::Unreadable(format!("an event does not write: {error}"));
     let metadata = context.metadata().map_err(unreadable)?;
     events
         .iter()

@@ -54,7 +54,8 @@ pub fn page(mut rows: Vec<(i64, Value)>, limit: i64) -> Page {
     if more {
         rows.pop();
     }
-    let next = rows.last().filter(|_| more).map(|(position, _)| URL_SAFE_NO_PAD.encode(position.to_be_bytes()));
+    let next =
+        rows.last().filter(|_| more).map(|(position, _)| URL_SAFE_NO_PAD.encode(position.to_be_bytes()));
     Page { items: rows.into_iter().map(|(_, row)| row).collect(), next }
 }
 

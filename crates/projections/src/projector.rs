@@ -39,7 +39,10 @@ impl Handler for Projector {
         let Generation { number, position, version } = self.tables.ensure(&self.view).await?;
         if version != self.view.version {
             let view = self.view.name;
-            warn!(view, "The view was folded by another version of the program; rebuild it: rentstream rebuild {view}");
+            warn!(
+                view,
+                "The view was folded by another version of the program; rebuild it: rentstream rebuild {view}"
+            );
         }
         self.generation.store(number, Ordering::Relaxed);
         Ok(position)
@@ -56,7 +59,12 @@ impl Handler for Projector {
 
 impl Projector {
     /// A row of the page can't be stored. Which one, is found by going event by event; its key is parked.
-    async fn one_by_one(&self, generation: i32, from: u64, page: &[Recorded]) -> Result<Handled, sqlx::Error> {
+    async fn one_by_one(
+        &self,
+        generation: i32,
+        from: u64,
+        page: &[Recorded],
+    ) -> Result<Handled, sqlx::Error> {
         let mut from = from;
         for recorded in page {
             let alone = std::slice::from_ref(recorded);
@@ -131,7 +139,11 @@ pub(crate) async fn apply(
     Ok(Handled::Done)
 }
 
-async fn rows(connection: &mut PgConnection, table: &str, keys: Vec<Uuid>) -> Result<HashMap<Uuid, String>, sqlx::Error> {
+async fn rows(
+    connection: &mut PgConnection,
+    table: &str,
+    keys: Vec<Uuid>,
+) -> Result<HashMap<Uuid, String>, sqlx::Error> {
     Ok(sqlx::query(&format!("SELECT key, row::text AS row FROM {table} WHERE key = ANY ($1)"))
         .bind(keys)
         .try_map(|row| Ok((row.try_get("key")?, row.try_get("row")?)))
@@ -141,7 +153,11 @@ async fn rows(connection: &mut PgConnection, table: &str, keys: Vec<Uuid>) -> Re
         .collect())
 }
 
-async fn write(connection: &mut PgConnection, table: &str, rows: Vec<(Uuid, String)>) -> Result<(), sqlx::Error> {
+async fn write(
+    connection: &mut PgConnection,
+    table: &str,
+    rows: Vec<(Uuid, String)>,
+) -> Result<(), sqlx::Error> {
     let (keys, rows): (Vec<Uuid>, Vec<String>) = rows.into_iter().unzip();
     sqlx::query(&format!(
         "INSERT INTO {table} (key, row) SELECT n.key, n.row::jsonb FROM unnest($1::uuid[], $2::text[]) AS n (key, row)
@@ -154,7 +170,11 @@ async fn write(connection: &mut PgConnection, table: &str, rows: Vec<(Uuid, Stri
     Ok(())
 }
 
-async fn parked(connection: &mut PgConnection, view: &Definition, generation: i32) -> Result<HashSet<String>, sqlx::Error> {
+async fn parked(
+    connection: &mut PgConnection,
+    view: &Definition,
+    generation: i32,
+) -> Result<HashSet<String>, sqlx::Error> {
     Ok(sqlx::query("SELECT key FROM parked WHERE view = $1 AND generation = $2")
         .bind(view.name)
         .bind(generation)
@@ -165,7 +185,12 @@ async fn parked(connection: &mut PgConnection, view: &Definition, generation: i3
         .collect())
 }
 
-async fn park(connection: &mut PgConnection, view: &Definition, generation: i32, parked: &[Parked]) -> Result<(), sqlx::Error> {
+async fn park(
+    connection: &mut PgConnection,
+    view: &Definition,
+    generation: i32,
+    parked: &[Parked],
+) -> Result<(), sqlx::Error> {
     for Parked { key, customer_id, position, error } in parked {
         error!(view = view.name, key, position, error, "Parked");
         sqlx::query(
@@ -197,13 +222,17 @@ async fn set_aside(
     error: String,
 ) -> Result<Handled, sqlx::Error> {
     let event = recorded.event().ok();
-    let key = event.as_ref().and_then(view.key).map_or_else(|| recorded.fallback_key().to_owned(), |key| key.to_string());
+    let key = event
+        .as_ref()
+        .and_then(view.key)
+        .map_or_else(|| recorded.fallback_key().to_owned(), |key| key.to_string());
     let customer_id = event.and_then(|event| event.customer_id()).map(|customer| customer.0);
     let mut tx = tables.pool().begin().await?;
     if !move_checkpoint(&mut tx, view.name, generation, from, recorded.position).await? {
         return Ok(Handled::Elsewhere);
     }
-    park(&mut tx, view, generation, &[Parked { key, customer_id, position: recorded.position, error }]).await?;
+    park(&mut tx, view, generation, &[Parked { key, customer_id, position: recorded.position, error }])
+        .await?;
     tx.commit().await?;
     Ok(Handled::Done)
 }
@@ -215,17 +244,20 @@ async fn set_aside(
 pub async fn retry(view: &Definition, log: &Log, tables: &Tables, key: &str) -> Result<bool, sqlx::Error> {
     let mut tx = tables.pool().begin().await?;
     // The checkpoint's lock keeps the projector away from the key meanwhile.
-    let serving = sqlx::query("SELECT generation FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE")
-        .bind(view.name)
-        .fetch_optional(&mut *tx)
-        .await?;
+    let serving =
+        sqlx::query("SELECT generation FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE")
+            .bind(view.name)
+            .fetch_optional(&mut *tx)
+            .await?;
     let Some(generation) = serving.map(|row| row.get::<i32, _>("generation")) else { return Ok(false) };
-    let taken = sqlx::query("DELETE FROM parked WHERE view = $1 AND generation = $2 AND key = $3 RETURNING positions")
-        .bind(view.name)
-        .bind(generation)
-        .bind(key)
-        .fetch_optional(&mut *tx)
-        .await?;
+    let taken = sqlx::query(
+        "DELETE FROM parked WHERE view = $1 AND generation = $2 AND key = $3 RETURNING positions",
+    )
+    .bind(view.name)
+    .bind(generation)
+    .bind(key)
+    .fetch_optional(&mut *tx)
+    .await?;
     let Some(positions) = taken.map(|row| row.get::<Vec<i64>, _>("positions")) else { return Ok(false) };
     let events = log.at(&positions).await?;
     let mut touches = Vec::new();

@@ -79,12 +79,15 @@ impl Tables {
     }
 
     async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
-        let there = async { sqlx::query("SELECT to_regclass('views') IS NOT NULL AS there").fetch_one(&self.pool).await };
+        let there = async {
+            sqlx::query("SELECT to_regclass('views') IS NOT NULL AS there").fetch_one(&self.pool).await
+        };
         match there.await {
             Ok(row) if row.get("there") => return Ok(()),
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
                 let name = self.options.get_database().unwrap_or("views").replace('"', "");
-                let mut server = PgConnection::connect_with(&self.options.clone().database("postgres")).await?;
+                let mut server =
+                    PgConnection::connect_with(&self.options.clone().database("postgres")).await?;
                 match server.execute(format!("CREATE DATABASE \"{name}\"").as_str()).await {
                     Ok(_) => info!(name, "Made the views' database"),
                     // Another replica was quicker.
@@ -107,7 +110,10 @@ pub fn table(view: &str, generation: i32) -> String {
 }
 
 /// The generation that serves.
-pub(crate) async fn serving(connection: &mut PgConnection, view: &str) -> Result<Option<Generation>, sqlx::Error> {
+pub(crate) async fn serving(
+    connection: &mut PgConnection,
+    view: &str,
+) -> Result<Option<Generation>, sqlx::Error> {
     sqlx::query("SELECT generation, position, version FROM views WHERE name = $1 AND state = 'serving'")
         .bind(view)
         .try_map(|row| {
@@ -122,12 +128,16 @@ pub(crate) async fn serving(connection: &mut PgConnection, view: &str) -> Result
 }
 
 /// Makes an empty next generation, without indexes: rows go in faster so.
-pub(crate) async fn begin(connection: &mut PgConnection, view: &Definition) -> Result<Generation, sqlx::Error> {
-    let number: i32 = sqlx::query("SELECT coalesce(max(generation), 0) + 1 AS next FROM views WHERE name = $1")
-        .bind(view.name)
-        .fetch_one(&mut *connection)
-        .await?
-        .get("next");
+pub(crate) async fn begin(
+    connection: &mut PgConnection,
+    view: &Definition,
+) -> Result<Generation, sqlx::Error> {
+    let number: i32 =
+        sqlx::query("SELECT coalesce(max(generation), 0) + 1 AS next FROM views WHERE name = $1")
+            .bind(view.name)
+            .fetch_one(&mut *connection)
+            .await?
+            .get("next");
     let columns: String = view
         .columns
         .iter()
@@ -147,15 +157,25 @@ pub(crate) async fn begin(connection: &mut PgConnection, view: &Definition) -> R
 }
 
 /// Makes a generation's indexes.
-pub(crate) async fn index(connection: &mut PgConnection, view: &Definition, generation: i32) -> Result<(), sqlx::Error> {
+pub(crate) async fn index(
+    connection: &mut PgConnection,
+    view: &Definition,
+    generation: i32,
+) -> Result<(), sqlx::Error> {
     for index in view.indexes {
-        connection.execute(format!("CREATE INDEX ON {} {index}", table(view.name, generation)).as_str()).await?;
+        connection
+            .execute(format!("CREATE INDEX ON {} {index}", table(view.name, generation)).as_str())
+            .await?;
     }
     Ok(())
 }
 
 /// Lets a generation serve. Queries name the view, so they see the new rows from the commit on.
-pub(crate) async fn serve(connection: &mut PgConnection, view: &Definition, generation: i32) -> Result<(), sqlx::Error> {
+pub(crate) async fn serve(
+    connection: &mut PgConnection,
+    view: &Definition,
+    generation: i32,
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE views SET state = 'old' WHERE name = $1 AND state = 'serving'")
         .bind(view.name)
         .execute(&mut *connection)
@@ -174,13 +194,19 @@ pub(crate) async fn serve(connection: &mut PgConnection, view: &Definition, gene
 }
 
 /// Drops the generations that neither serve nor are being built by somebody who is alive.
-pub(crate) async fn sweep(connection: &mut PgConnection, view: &str, keep: &[i32]) -> Result<(), sqlx::Error> {
-    let old: Vec<i32> = sqlx::query("SELECT generation FROM views WHERE name = $1 AND state <> 'serving' AND generation <> ALL ($2)")
-        .bind(view)
-        .bind(keep)
-        .try_map(|row| row.try_get("generation"))
-        .fetch_all(&mut *connection)
-        .await?;
+pub(crate) async fn sweep(
+    connection: &mut PgConnection,
+    view: &str,
+    keep: &[i32],
+) -> Result<(), sqlx::Error> {
+    let old: Vec<i32> = sqlx::query(
+        "SELECT generation FROM views WHERE name = $1 AND state <> 'serving' AND generation <> ALL ($2)",
+    )
+    .bind(view)
+    .bind(keep)
+    .try_map(|row| row.try_get("generation"))
+    .fetch_all(&mut *connection)
+    .await?;
     for generation in old {
         connection.execute(format!("DROP TABLE IF EXISTS {}", table(view, generation)).as_str()).await?;
         for statement in [

@@ -105,12 +105,19 @@ fn fold<V: View>(existing: HashMap<Uuid, String>, touches: &[Touch<'_>], parked:
     let mut parked = parked.clone();
     let mut rows: HashMap<Uuid, Result<V::Row, String>> = existing
         .into_iter()
-        .map(|(key, row)| (key, serde_json::from_str(&row).map_err(|error| format!("the row does not read: {error}"))))
+        .map(|(key, row)| {
+            (key, serde_json::from_str(&row).map_err(|error| format!("the row does not read: {error}")))
+        })
         .collect();
     for Touch { key, event, recorded } in touches {
         let mut park = |error: String| {
             let customer_id = event.customer_id().map(|customer| customer.0);
-            folded.parked.push(Parked { key: key.to_string(), customer_id, position: recorded.position, error });
+            folded.parked.push(Parked {
+                key: key.to_string(),
+                customer_id,
+                position: recorded.position,
+                error,
+            });
         };
         if parked.contains(&key.to_string()) {
             park("its key is parked".to_owned());

@@ -20,7 +20,10 @@ pub const ALL: [Definition; 4] = [
 
 /// Every view's routes.
 pub(crate) fn routes() -> Router<Reads> {
-    customer_history::routes().merge(my_page::routes()).merge(rental_status::routes()).merge(catalogue::routes())
+    customer_history::routes()
+        .merge(my_page::routes())
+        .merge(rental_status::routes())
+        .merge(catalogue::routes())
 }
 
 /// The view of that name.

@@ -80,7 +80,12 @@ impl Auth {
     ///
     /// # Errors
     /// When it can't be signed.
-    pub fn mint(&self, role: Role, subject: &str, valid: Duration) -> Result<String, jsonwebtoken::errors::Error> {
+    pub fn mint(
+        &self,
+        role: Role,
+        subject: &str,
+        valid: Duration,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
         let exp = Utc::now().timestamp() + i64::try_from(valid.as_secs()).unwrap_or(i64::MAX / 2);
         let claims = Claims { sub: subject.to_owned(), role, iss: ISSUER.to_owned(), exp };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
@@ -88,13 +93,14 @@ impl Auth {
 
     fn caller(&self, token: &str) -> Result<Caller, Problem> {
         use jsonwebtoken::errors::ErrorKind;
-        let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| {
-            unauthorized(match error.kind() {
-                ErrorKind::ExpiredSignature => "the token has expired",
-                ErrorKind::InvalidIssuer => "the token was not issued for this shop",
-                _ => "the token can't be accepted",
-            })
-        })?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| {
+                unauthorized(match error.kind() {
+                    ErrorKind::ExpiredSignature => "the token has expired",
+                    ErrorKind::InvalidIssuer => "the token was not issued for this shop",
+                    _ => "the token can't be accepted",
+                })
+            })?;
         Ok(Caller { subject: data.claims.sub, role: data.claims.role })
     }
 }
@@ -124,7 +130,8 @@ impl Caller {
         if roles.contains(&self.role) {
             return Ok(());
         }
-        let wanted = roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect::<Vec<_>>().join(" or ");
+        let wanted =
+            roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect::<Vec<_>>().join(" or ");
         Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", format!("this is for the role {wanted}")))
     }
 }
@@ -134,7 +141,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let auth = parts.extensions.get::<Auth>().ok_or_else(Problem::internal)?;
-        let header = parts.headers.get(header::AUTHORIZATION).ok_or_else(|| unauthorized("a bearer token is needed"))?;
+        let header = parts
+            .headers
+            .get(header::AUTHORIZATION)
+            .ok_or_else(|| unauthorized("a bearer token is needed"))?;
         let token = header
             .to_str()
             .ok()

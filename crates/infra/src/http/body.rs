@@ -31,7 +31,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|error| {
             let status = error.status();
-            Problem::new(status, if status == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "bad-body" }, error.body_text())
+            Problem::new(
+                status,
+                if status == StatusCode::PAYLOAD_TOO_LARGE { "too-large" } else { "bad-body" },
+                error.body_text(),
+            )
         })?;
         Ok(Self { value: read(&bytes)?, bytes })
     }
@@ -59,7 +63,11 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| blame(&error))?;
     json.end().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-json", format!("the body is not one JSON value: {error}"))
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-json",
+            format!("the body is not one JSON value: {error}"),
+        )
     })?;
     Ok(value)
 }
@@ -96,7 +104,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         // Postgres can't store a NUL, so nothing can be found by one.
-        if let Some(name) = parts.uri.query().and_then(|query| query.split('&').find(|pair| pair.contains("%00"))) {
+        if let Some(name) =
+            parts.uri.query().and_then(|query| query.split('&').find(|pair| pair.contains("%00")))
+        {
             let field = name.split('=').next().unwrap_or_default();
             return Err(Problem::invalid(field, "it must not contain control characters"));
         }
@@ -126,7 +136,8 @@ impl<T: From<uuid::Uuid>, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let unknown = || Problem::unknown("unknown-id", "the id in the path is not a UUID").with("field", json!("id"));
+        let unknown =
+            || Problem::unknown("unknown-id", "the id in the path is not a UUID").with("field", json!("id"));
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| unknown())?;
         text.parse::<uuid::Uuid>().map(|id| Self(T::from(id))).map_err(|_| unknown())
     }
@@ -153,7 +164,10 @@ mod tests {
 
     fn blamed(body: &str) -> String {
         let problem = read::<Outer>(body.as_bytes()).unwrap_err();
-        problem.more.get("field").map_or(problem.kind.to_owned(), |field| field.as_str().unwrap_or_default().to_owned())
+        problem
+            .more
+            .get("field")
+            .map_or(problem.kind.to_owned(), |field| field.as_str().unwrap_or_default().to_owned())
     }
 
     #[test]

@@ -156,10 +156,14 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Claimed => {
-                Self::new(StatusCode::CONFLICT, "request-in-flight", "a request with this key is being answered")
+            StoreError::Claimed => Self::new(
+                StatusCode::CONFLICT,
+                "request-in-flight",
+                "a request with this key is being answered",
+            ),
+            StoreError::Overloaded => {
+                Self::unavailable("overloaded", "too many writes are waiting, come back soon")
             }
-            StoreError::Overloaded => Self::unavailable("overloaded", "too many writes are waiting, come back soon"),
             StoreError::Unavailable(why) => {
                 warn!(why, "A write was turned away: the log can't be reached");
                 Self::unavailable("log-unavailable", "the shop's log can't be reached, come back soon")
@@ -178,9 +182,14 @@ impl From<DriveError> for Problem {
             DriveError::Store(error) => error.into(),
             DriveError::Gateway(error) => {
                 warn!(%error, "A request waited for the payment gateway in vain");
-                Self::unavailable("gateway-unavailable", "the payment gateway can't be reached, come back soon")
+                Self::unavailable(
+                    "gateway-unavailable",
+                    "the payment gateway can't be reached, come back soon",
+                )
             }
-            DriveError::Restless => Self::unavailable("overloaded", "the rental is changed by many, come back soon"),
+            DriveError::Restless => {
+                Self::unavailable("overloaded", "the rental is changed by many, come back soon")
+            }
         }
     }
 }

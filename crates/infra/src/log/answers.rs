@@ -21,20 +21,22 @@ impl Log {
     /// # Errors
     /// When Postgres can't be reached.
     pub async fn answered(&self, caller: &str, key: &str) -> Result<Option<Answered>, sqlx::Error> {
-        sqlx::query("SELECT fingerprint, status, answer, position FROM idempotency WHERE caller = $1 AND key = $2")
-            .bind(caller)
-            .bind(key)
-            .try_map(|row| {
-                let status: Option<i16> = row.try_get("status")?;
-                let body: Option<String> = row.try_get("answer")?;
-                Ok(Answered {
-                    fingerprint: row.try_get("fingerprint")?,
-                    answer: status.map(i16::cast_unsigned).zip(body),
-                    position: unsigned(row.try_get("position")?),
-                })
+        sqlx::query(
+            "SELECT fingerprint, status, answer, position FROM idempotency WHERE caller = $1 AND key = $2",
+        )
+        .bind(caller)
+        .bind(key)
+        .try_map(|row| {
+            let status: Option<i16> = row.try_get("status")?;
+            let body: Option<String> = row.try_get("answer")?;
+            Ok(Answered {
+                fingerprint: row.try_get("fingerprint")?,
+                answer: status.map(i16::cast_unsigned).zip(body),
+                position: unsigned(row.try_get("position")?),
             })
-            .fetch_optional(self.pool())
-            .await
+        })
+        .fetch_optional(self.pool())
+        .await
     }
 }
 

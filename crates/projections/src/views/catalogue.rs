@@ -184,4 +184,3 @@ fn shown(row: &str) -> Option<Value> {
         "available": row.available,
     }))
 }
-

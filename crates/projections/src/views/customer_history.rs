@@ -98,7 +98,9 @@ impl View for CustomerHistory {
 
     fn key(event: &Event) -> Option<Uuid> {
         match event {
-            Event::Rental(..) | Event::Payment(..) | Event::Delivery(..) => event.rental_id().map(|rental| rental.0),
+            Event::Rental(..) | Event::Payment(..) | Event::Delivery(..) => {
+                event.rental_id().map(|rental| rental.0)
+            }
             Event::Customer(..) | Event::Stock(..) => None,
         }
     }
@@ -121,7 +123,8 @@ impl View for CustomerHistory {
         match event {
             Event::Rental(_, event) => row.rental(event, recorded.position),
             Event::Payment(id, event) => {
-                let payment = row.payment.get_or_insert_with(|| Payment { payment_id: id.0, ..Payment::default() });
+                let payment =
+                    row.payment.get_or_insert_with(|| Payment { payment_id: id.0, ..Payment::default() });
                 payment.payment(event);
             }
             Event::Delivery(id, event) => {
@@ -328,4 +331,3 @@ fn shown(mut row: Value) -> Value {
     }
     shown
 }
-

@@ -95,8 +95,12 @@ impl Row {
                     open.overdue = true;
                 }
             }
-            E::RentalDelivered { .. } if self.open.get(&rental).is_some_and(|open| open.sale) => self.close(rental),
-            E::RentalReturned { .. } | E::RentalCancelled { .. } | E::RentalRejected { .. } => self.close(rental),
+            E::RentalDelivered { .. } if self.open.get(&rental).is_some_and(|open| open.sale) => {
+                self.close(rental)
+            }
+            E::RentalReturned { .. } | E::RentalCancelled { .. } | E::RentalRejected { .. } => {
+                self.close(rental)
+            }
             E::RentalHeld { .. }
             | E::RentalAccepted { .. }
             | E::RentalDelivered { .. }

@@ -93,7 +93,11 @@ impl View for RentalStatus {
             row.rental.status().clone_into(&mut row.status);
             row.due_at = row.rental.due().or(row.due_at);
         }
-        row.timeline.push(Entry { position: recorded.position, event: event.name(), at: recorded.recorded_at });
+        row.timeline.push(Entry {
+            position: recorded.position,
+            event: event.name(),
+            at: recorded.recorded_at,
+        });
         Ok(row)
     }
 }
@@ -116,7 +120,11 @@ struct Asked {
 }
 
 /// All customers' rentals, newest first.
-async fn list(State(reads): State<Reads>, caller: Caller, Params(asked): Params<Asked>) -> Result<Positioned, Problem> {
+async fn list(
+    State(reads): State<Reads>,
+    caller: Caller,
+    Params(asked): Params<Asked>,
+) -> Result<Positioned, Problem> {
     caller.must_be(&[Role::Manager])?;
     let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
     reads.seen.wait(RentalStatus::NAME, asked.after).await?;
@@ -143,8 +151,10 @@ async fn list(State(reads): State<Reads>, caller: Caller, Params(asked): Params<
     .await
     .map_err(unavailable)?;
     let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
-    let found =
-        rows.iter().filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, row.get("row")))).collect();
+    let found = rows
+        .iter()
+        .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, row.get("row"))))
+        .collect();
     Ok((position(seen), Json(json!(page(found, limit)))))
 }
 
@@ -174,7 +184,8 @@ async fn one(
     let seen = found.as_ref().map_or(0, |row| unsigned(row.get("position")));
     let unknown = || Problem::unknown("unknown-rental", "there is no such rental");
     let row = found.ok_or_else(unknown)?;
-    let (Some(mut shown), Some(customer)) = (row.get::<Option<Value>, _>("row"), row.get::<Option<Uuid>, _>("customer_id"))
+    let (Some(mut shown), Some(customer)) =
+        (row.get::<Option<Value>, _>("row"), row.get::<Option<Uuid>, _>("customer_id"))
     else {
         return Err(unknown());
     };
@@ -193,7 +204,9 @@ fn cancellation(timeline: &Value) -> Value {
         return Value::Null;
     };
     let after = &entries[begun..];
-    let at = |name: &str| after.iter().find(|entry| named(entry, name)).map_or(Value::Null, |entry| entry["at"].clone());
+    let at = |name: &str| {
+        after.iter().find(|entry| named(entry, name)).map_or(Value::Null, |entry| entry["at"].clone())
+    };
     json!({
         "requested_at": at("CancellationRequested"),
         "refused_at": at("CancellationRefused"),

@@ -1,0 +1,151 @@
+use cqrs_es::Aggregate;
+use cqrs_es::persist::PersistedEventStore;
+use cqrs_es::{AggregateContext, EventStore};
+use postgres_es::PostgresEventRepository;
+use rentstream_domain::customer::{Customer, CustomerCommand};
+use uuid::Uuid;
+
+use super::{Append, AppendError, Claim};
+use crate::store::{Context, Store};
+use crate::testing::{deposit, fill, log, two_handles};
+
+#[tokio::test]
+async fn positions_have_no_gap_and_streams_no_double_under_writers_in_two_processes() {
+    let (one, other) = two_handles().await;
+    // Few streams and many writers, so that they conflict all the time.
+    let streams: Vec<Uuid> = (0..4).map(|_| Uuid::now_v7()).collect();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..12_usize {
+        let log = if writer % 2 == 0 { one.clone() } else { other.clone() };
+        let stream = streams[writer % streams.len()];
+        writers.spawn(async move {
+            let (mut version, mut written, mut conflicts) = (0, 0, 0);
+            while written < 20 {
+                match log.append(deposit(stream, version, 1)).await {
+                    Ok(_) => written += 1,
+                    Err(AppendError::Conflict) => conflicts += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                version = log.stream(Customer::TYPE, &stream.to_string(), 0).await.unwrap().len() as u64;
+            }
+            conflicts
+        });
+    }
+    let conflicts: u32 = writers.join_all().await.into_iter().sum();
+
+    let all = one.page(0, 1_000).await.unwrap();
+    assert!(conflicts > 0, "the writers never met");
+    assert_eq!(
+        all.iter().map(|recorded| recorded.position).collect::<Vec<_>>(),
+        (1..=240).collect::<Vec<_>>()
+    );
+    assert!(all.is_sorted_by_key(|recorded| recorded.recorded_at));
+    for stream in streams {
+        let of = one.stream(Customer::TYPE, &stream.to_string(), 0).await.unwrap();
+        assert_eq!(
+            of.iter().map(|recorded| recorded.sequence).collect::<Vec<_>>(),
+            (1..=60).collect::<Vec<_>>()
+        );
+        assert!(of.is_sorted_by_key(|recorded| recorded.position));
+    }
+    assert_eq!(one.head().await.unwrap(), 240);
+}
+
+#[tokio::test]
+async fn a_conflict_fails_alone_and_leaves_no_hole() {
+    let log = log().await;
+    let taken = Uuid::now_v7();
+    log.append(deposit(taken, 0, 1)).await.unwrap();
+
+    let free = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
+    let (a, conflict, b, c) = tokio::join!(
+        log.append(deposit(free[0], 0, 1)),
+        log.append(deposit(taken, 0, 1)),
+        log.append(deposit(free[1], 0, 1)),
+        log.append(deposit(free[2], 0, 1)),
+    );
+    assert_eq!(conflict, Err(AppendError::Conflict));
+    let mut positions = [a, b, c].map(|appended| appended.unwrap().position);
+    positions.sort_unstable();
+    assert_eq!(positions, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_claimed_by_one_append_and_kept_with_its_events() {
+    let log = log().await;
+    let claiming = |customer: Uuid| Append {
+        claim: Some(Claim {
+            caller: "min-ji".into(),
+            key: "first".into(),
+            fingerprint: vec![1, 2, 3],
+            answer: Some((201, "{}".into())),
+        }),
+        ..deposit(customer, 0, 1)
+    };
+    let attempts = (0..10).map(|_| log.append(claiming(Uuid::now_v7())));
+    let outcomes = futures::future::join_all(attempts).await;
+
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(AppendError::Claimed)).count(), 9);
+    assert_eq!(log.head().await.unwrap(), 1);
+    let kept = log.answered("min-ji", "first").await.unwrap().unwrap();
+    assert_eq!((kept.fingerprint, kept.answer, kept.position), (vec![1, 2, 3], Some((201, "{}".into())), 1));
+}
+
+#[tokio::test]
+async fn nobody_can_change_or_delete_an_event() {
+    let log = log().await;
+    fill(&log, 3).await;
+    for attempt in ["UPDATE events SET payload = '{}'", "DELETE FROM events", "TRUNCATE events"] {
+        // The tests' user is a superuser, so this is the trigger; the owner's grant is gone besides.
+        let refused = sqlx::query(attempt).execute(log.pool()).await.unwrap_err().to_string();
+        assert!(refused.contains("the log is append-only"), "{attempt}: {refused}");
+    }
+    let granted: bool = sqlx::query_scalar(
+        "SELECT bool_or(privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE'))
+         FROM information_schema.table_privileges WHERE table_name = 'events'",
+    )
+    .fetch_one(log.pool())
+    .await
+    .unwrap();
+    assert!(!granted);
+    assert_eq!(log.page(0, 10).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn the_stock_library_reads_our_log() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let id = Uuid::now_v7();
+    for append in (0..5).map(|version| deposit(id, version, 100)) {
+        log.append(append).await.unwrap();
+    }
+    let ours = store.load::<Customer>(id).await.unwrap();
+
+    let stock: PersistedEventStore<_, Customer> =
+        PersistedEventStore::new_event_store(PostgresEventRepository::new(log.pool().clone()));
+    let mut theirs = stock.load_aggregate(&id.to_string()).await.unwrap();
+    assert_eq!(*theirs.aggregate(), ours.aggregate);
+    assert_eq!(ours.aggregate.points, 400);
+}
+
+#[tokio::test]
+async fn two_processes_that_spend_the_same_points_never_overdraw() {
+    let (one, other) = two_handles().await;
+    let stores = [Store::new(one), Store::new(other)];
+    let id = Uuid::now_v7();
+    let context = Context::default();
+    for append in (0..3).map(|version| deposit(id, version, 500)) {
+        stores[0].log().append(append).await.unwrap();
+    }
+    let spends = (0..20_usize).map(|n| {
+        let rental_id = rentstream_domain::RentalId(Uuid::now_v7());
+        let payment_id = rentstream_domain::PaymentId::of(rental_id);
+        let spend = CustomerCommand::Spend { payment_id, rental_id, amount: 300, at: chrono::Utc::now() };
+        stores[n % 2].execute::<Customer>(id, spend, &context, None)
+    });
+    let spent = futures::future::join_all(spends).await.iter().filter(|spent| spent.is_ok()).count();
+
+    assert_eq!(spent, 3);
+    assert_eq!(stores[0].load::<Customer>(id).await.unwrap().aggregate.points, 100);
+}

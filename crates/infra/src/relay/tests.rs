@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use async_nats::jetstream;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Mirror, STREAM, run, slice};
+use crate::log::Log;
+use crate::testing::{fill, log, nats};
+
+const BYTES: i64 = 64 << 20;
+
+async fn mirrored(context: &jetstream::Context, position: u64) -> Mirror {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            match Mirror::open(context).await {
+                Ok(mirror) if mirror.position() >= position => return mirror,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+    .expect("the mirror catches up")
+}
+
+async fn assert_same(mirror: &Mirror, log: &Log) {
+    for recorded in log.page(0, 10_000).await.unwrap() {
+        let message = mirror.stream.get_raw_message(recorded.position - mirror.base).await.unwrap();
+        assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), recorded.event_id.to_string());
+    }
+    assert_eq!(mirror.position(), log.head().await.unwrap());
+}
+
+#[tokio::test]
+async fn two_relays_at_once_copy_every_event_once_and_in_order() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let shutdown = CancellationToken::new();
+    for _ in 0..2 {
+        tokio::spawn(run(log.clone(), client.clone(), BYTES, shutdown.clone()));
+    }
+    for _ in 0..10 {
+        fill(&log, 50).await;
+    }
+    let mirror = mirrored(&jetstream::new(client), 500).await;
+    assert_eq!(mirror.stream.cached_info().state.messages, 500);
+    assert_same(&mirror, &log).await;
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_relay_goes_on_exactly_from_what_the_stream_holds() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    for round in 1..=5 {
+        fill(&log, 40).await;
+        let shutdown = CancellationToken::new();
+        let relay = tokio::spawn(run(log.clone(), client.clone(), BYTES, shutdown.clone()));
+        // Ended somewhere in the middle, wherever that is.
+        mirrored(&context, round * 40 - 20).await;
+        relay.abort();
+        let _ = relay.await;
+    }
+    let shutdown = CancellationToken::new();
+    tokio::spawn(run(log.clone(), client, BYTES, shutdown.clone()));
+    assert_same(&mirrored(&context, 200).await, &log).await;
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_wiped_stream_is_made_anew_from_the_log() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    let shutdown = CancellationToken::new();
+    tokio::spawn(run(log.clone(), client, BYTES, shutdown.clone()));
+    fill(&log, 30).await;
+    mirrored(&context, 30).await;
+    context.delete_stream(STREAM).await.unwrap();
+    fill(&log, 30).await;
+    assert_same(&mirrored(&context, 60).await, &log).await;
+    shutdown.cancel();
+}
+
+#[test]
+fn slices_share_the_keys_evenly_and_never_change() {
+    let mut counts = [0_u32; super::SLICES as usize];
+    for _ in 0..6_400 {
+        counts[usize::from(slice(Uuid::now_v7()))] += 1;
+    }
+    assert!(counts.iter().all(|count| (40..200).contains(count)), "{counts:?}");
+    assert_eq!(slice(Uuid::from_u128(0x0191_0000_0000_7000_8000_0000_0000_0001)), SLICE_OF_ONE);
+}
+
+/// Readers share work by slices, so what a key's slice is today it must be for ever.
+const SLICE_OF_ONE: u8 = 39;
