@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: run test lint bench servers help
+.PHONY: help run test lint servers
 
 help:
 	@echo "make run    install what is missing, start the shop's backend, say what to try next"

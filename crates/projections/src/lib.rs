@@ -9,6 +9,8 @@
 //! [`paging`].
 
 pub mod api;
+#[cfg(test)]
+mod fixtures;
 pub mod paging;
 pub mod projector;
 pub mod rebuild;

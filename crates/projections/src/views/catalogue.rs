@@ -1,5 +1,8 @@
 //! The catalogue: what the shop offers, and how many units of it are free.
 
+#[cfg(test)]
+mod tests;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};

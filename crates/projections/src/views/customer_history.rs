@@ -3,6 +3,9 @@
 //! A row has a part for each stream that tells of the rental, folded from that stream alone. So it comes out
 //! the same in whatever order the streams' events interleave.
 
+#[cfg(test)]
+mod tests;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};

@@ -1,5 +1,8 @@
 //! My page: the customer's profile, points, and counts of open, overdue and past rentals.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use axum::extract::State;
