@@ -54,7 +54,7 @@ impl Feed {
         loop {
             match self.live.take() {
                 Some(live) if live.last == position => {
-                    if let Some(page) = self.from_stream(live).await? {
+                    if let Some(page) = self.follow(live).await? {
                         return Ok(page);
                     }
                 }
@@ -80,7 +80,7 @@ impl Feed {
     }
 
     /// Takes the next page from the stream and keeps the stream; or gives it up, and Postgres is next.
-    async fn from_stream(&mut self, mut live: Live) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
+    async fn follow(&mut self, mut live: Live) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
         let mut page = Vec::new();
         loop {
             let message = if page.is_empty() {

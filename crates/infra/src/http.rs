@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
@@ -27,12 +28,16 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Larger bodies are refused.
 const BODY_LIMIT: usize = 64 * 1024;
 
+/// A request that has no answer by then gets a problem.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// Adds what every route has: a request id, a log line, a body limit, and a problem for what goes wrong.
 pub fn furnish(router: Router) -> Router {
     router
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(axum::middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(
@@ -50,6 +55,16 @@ pub fn furnish(router: Router) -> Router {
                 .on_failure(()),
         )
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+}
+
+/// What was begun goes on; only the client isn't kept waiting for ever.
+async fn bounded(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Problem::unavailable("timed-out", "there was no answer in time, come back soon").into_response()
+        }
+    }
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

@@ -4,6 +4,7 @@
 //! can't be reached) is tried again and again beside the others, never in front of them.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -27,8 +28,10 @@ use crate::store::Context;
 const AT_A_TIME: i64 = 16;
 /// How often a worker looks for what has fallen due.
 const POLL: std::time::Duration = std::time::Duration::from_millis(250);
-/// A worker that took a rental and hasn't come back after this is taken for dead.
-const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+/// A worker that took a rental and hasn't renewed its lease for so long is taken for dead.
+const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(15);
+/// How often a lease is renewed while a rental is being driven.
+const RENEW: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Runs one process until shutdown: its reader and its worker. Any number of replicas may.
 pub async fn run(process: Process, driver: Driver, feed: Feed, shutdown: CancellationToken) {
@@ -261,7 +264,10 @@ async fn take(pool: &PgPool, process: &str) -> Result<Vec<Task>, sqlx::Error> {
 async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
     let Task { rental, woken_at, attempts } = task;
     let context = Context::of_process(process.name, rental.0);
-    let driven = driver.drive(&process, rental, &context).await;
+    let driven = tokio::select! {
+        driven = driver.drive(&process, rental, &context) => driven,
+        never = renew(&pool, process.name, &task) => match never {},
+    };
     // If an event has asked for the rental again meanwhile, `woken_at` differs and its own due date stands.
     let kept = match &driven {
         Ok(Rest { until: None, journey, .. }) => {
@@ -283,6 +289,23 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
     if let Err(error) = kept {
         // The lease runs out, then it's taken again.
         warn!(process = process.name, %rental, %error, "What came of a task could not be kept");
+    }
+}
+
+/// Keeps others away from a rental for as long as it's being driven.
+async fn renew(pool: &PgPool, process: &str, task: &Task) -> Infallible {
+    loop {
+        tokio::time::sleep(RENEW).await;
+        // A lease that can't be renewed runs out; driving a rental twice does no harm.
+        let _ = sqlx::query(
+            "UPDATE tasks SET due_at = $4 WHERE process = $1 AND rental_id = $2 AND woken_at = $3",
+        )
+        .bind(process)
+        .bind(task.rental.0)
+        .bind(task.woken_at)
+        .bind(Utc::now() + LEASE)
+        .execute(pool)
+        .await;
     }
 }
 

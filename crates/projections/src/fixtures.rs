@@ -41,7 +41,8 @@ pub(crate) fn recorded(position: u64) -> Recorded {
 
 /// Folds events at positions 1, 2, 3, …
 pub(crate) fn row<V: View>(events: &[Event]) -> V::Row {
-    let fold = |row, (position, event): (u64, &Event)| Some(V::apply(row, event, &recorded(position)).unwrap());
+    let fold =
+        |row, (position, event): (u64, &Event)| Some(V::apply(row, event, &recorded(position)).unwrap());
     (1..).zip(events).fold(None, fold).unwrap()
 }
 

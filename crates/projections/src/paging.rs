@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rentstream_domain::rental::Rental;
 use rentstream_infra::http::Problem;
 use serde::Serialize;
 use serde_json::Value;
@@ -46,6 +47,19 @@ pub fn cursor(asked: Option<&str>) -> Result<Option<i64>, Problem> {
                 .ok_or_else(|| Problem::invalid("cursor", "it is not a cursor that a list gave out"))
         })
         .transpose()
+}
+
+/// The `status` parameter: a word that a rental's status can be.
+///
+/// # Errors
+/// A problem that names the field.
+pub fn status(asked: Option<String>) -> Result<Option<String>, Problem> {
+    match asked {
+        Some(word) if !Rental::STATUSES.contains(&word.as_str()) => {
+            Err(Problem::invalid("status", format!("it must be one of {}", Rental::STATUSES.join(", "))))
+        }
+        asked => Ok(asked),
+    }
 }
 
 /// Makes a page of rows that were asked for one more than the limit.

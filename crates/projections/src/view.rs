@@ -50,8 +50,11 @@ pub struct Definition {
     /// See [`View::key`].
     pub key: fn(&Event) -> Option<Uuid>,
     /// Folds events into rows, all as JSON.
-    pub fold: fn(HashMap<Uuid, String>, &[Touch<'_>], &HashSet<String>) -> Folded,
+    pub fold: Fold,
 }
+
+/// From the rows that are there, the events and the keys that are parked, to what becomes of the rows.
+pub type Fold = fn(HashMap<Uuid, String>, &[Touch<'_>], &HashSet<String>) -> Folded;
 
 /// An event and the row that it touches.
 #[derive(Debug)]

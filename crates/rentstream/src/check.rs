@@ -73,7 +73,11 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
         return Ok(1);
     }
     if mirrored > mirror.base {
-        let message = mirror.stream.get_raw_message(mirrored - mirror.base).await.context("read the mirror's last event")?;
+        let message = mirror
+            .stream
+            .get_raw_message(mirrored - mirror.base)
+            .await
+            .context("read the mirror's last event")?;
         let id = message.headers.get("Nats-Msg-Id").map(ToString::to_string).unwrap_or_default();
         let recorded = log.at(&[mirrored.cast_signed()]).await?;
         if recorded.first().is_none_or(|recorded| recorded.event_id.to_string() != id) {

@@ -42,7 +42,11 @@ pub(crate) fn log(settings: &Settings) -> Result<Log> {
 }
 
 pub(crate) fn tables(settings: &Settings) -> Result<Tables> {
-    let url = needed(settings.views_database_url.as_ref(), "VIEWS_DATABASE_URL", "the address of the views' Postgres")?;
+    let url = needed(
+        settings.views_database_url.as_ref(),
+        "VIEWS_DATABASE_URL",
+        "the address of the views' Postgres",
+    )?;
     Tables::open(url, CONNECTIONS).context("VIEWS_DATABASE_URL")
 }
 
@@ -85,7 +89,12 @@ pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Resu
 }
 
 /// Serves until shutdown, then finishes what was admitted.
-pub(crate) async fn serve(listener: TcpListener, routes: Router, auth: Auth, shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    auth: Auth,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let app = http::furnish(routes).layer(Extension(auth));
     let begun = shutdown.clone();
     let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
@@ -112,7 +121,8 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
     let driver = driver(&settings, log.clone())?;
     let listener = listen(settings.listen).await?;
     info!(address = %settings.listen, "The command API listens");
-    let routes = rentstream_command_api::router(Writes::new(driver)).merge(health::routes(vec![("the log", log.pool().clone())]));
+    let routes = rentstream_command_api::router(Writes::new(driver))
+        .merge(health::routes(vec![("the log", log.pool().clone())]));
     serve(listener, routes, auth, shutdown).await
 }
 
@@ -124,7 +134,8 @@ pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -
     let listener = listen(settings.listen).await?;
     tokio::spawn(reads.seen.clone().listen(shutdown.clone()));
     info!(address = %settings.listen, "The query API listens");
-    let routes = rentstream_projections::api::router(reads).merge(health::routes(vec![("the views", tables.pool().clone())]));
+    let routes = rentstream_projections::api::router(reads)
+        .merge(health::routes(vec![("the views", tables.pool().clone())]));
     serve(listener, routes, auth, shutdown).await
 }
 
@@ -203,16 +214,22 @@ pub(crate) async fn finish(tasks: &TaskTracker) {
     tasks.wait().await;
 }
 
-fn choose<T: Copy>(names: &[String], all: &[T], name: impl Fn(&T) -> &'static str, known: &[&str]) -> Result<Vec<T>> {
+fn choose<T: Copy>(
+    names: &[String],
+    all: &[T],
+    name: impl Fn(&T) -> &'static str,
+    known: &[&str],
+) -> Result<Vec<T>> {
     if names.is_empty() {
         return Ok(all.to_vec());
     }
     names
         .iter()
         .map(|asked| {
-            all.iter().find(|one| name(one) == asked).copied().ok_or_else(|| {
-                anyhow!("there is no {asked}; there are {}", known.join(", "))
-            })
+            all.iter()
+                .find(|one| name(one) == asked)
+                .copied()
+                .ok_or_else(|| anyhow!("there is no {asked}; there are {}", known.join(", ")))
         })
         .collect()
 }

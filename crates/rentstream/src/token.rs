@@ -22,9 +22,15 @@ pub(crate) fn auth(settings: &Settings) -> Result<Auth> {
     }
     match fs::read_to_string(file(settings)) {
         Ok(secret) if secret.trim().len() >= 32 => Ok(Auth::new(secret.trim())),
-        Ok(_) => bail!("{} does not hold a secret; delete it and `rentstream up` makes a new one", file(settings).display()),
+        Ok(_) => bail!(
+            "{} does not hold a secret; delete it and `rentstream up` makes a new one",
+            file(settings).display()
+        ),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("RENTSTREAM_JWT_SECRET is not set; it should be 32 characters or more, or `rentstream up` should have run on the same RENTSTREAM_DATA ({})", settings.data.display())
+            bail!(
+                "RENTSTREAM_JWT_SECRET is not set; it should be 32 characters or more, or `rentstream up` should have run on the same RENTSTREAM_DATA ({})",
+                settings.data.display()
+            )
         }
         Err(error) => Err(error).with_context(|| format!("read {}", file(settings).display())),
     }

@@ -1,12 +1,15 @@
 //! Everything in one process, on a private Postgres and NATS.
 
 use std::fs;
+use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
+use rentstream_infra::log::pause;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::{relay, sandbox, servers};
 use rentstream_projections::{api, views};
@@ -20,18 +23,28 @@ use crate::{health, roles, token};
 /// The sandbox gateway takes any key of this form.
 const SANDBOX_KEY: &str = "sk_test_sandbox";
 
+/// How often a server that has ended is started again before `up` gives up.
+const RESTARTS: u32 = 10;
+
 /// Where `up` writes down the addresses of what it has started, for `rebuild`, `check` and `demo`.
 const ADDRESSES: &str = "addresses.env";
 
 pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<()> {
-    fs::create_dir_all(&settings.data).with_context(|| format!("make the data folder {}", settings.data.display()))?;
+    fs::create_dir_all(&settings.data)
+        .with_context(|| format!("make the data folder {}", settings.data.display()))?;
     let _lock = servers::lock_folder(&settings.data)?;
     let mut private = Private::start(settings).await?;
-    let ran = tokio::select! {
-        ran = all(&private.settings, &shutdown) => ran,
-        died = Private::exited(&mut private.postgres, &mut private.nats) => {
-            error!(%died, "A server that all rests on has ended");
-            Err(died.into())
+    let settings = private.settings.clone();
+    let mut roles = std::pin::pin!(all(&settings, &shutdown));
+    let ran = loop {
+        // A server that ends is started again at its old address; the roles find it there by themselves.
+        let ended = tokio::select! {
+            ran = &mut roles => break ran,
+            ended = private.ended() => ended,
+        };
+        error!(%ended, "A private server has ended, starting it again");
+        if let Err(error) = private.restart(&shutdown).await {
+            break Err(error);
         }
     };
     private.stop().await;
@@ -41,40 +54,94 @@ pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Resu
 /// The servers that `up` started itself.
 struct Private {
     settings: Settings,
+    owns_postgres: bool,
+    owns_nats: bool,
     postgres: Option<servers::Postgres>,
     nats: Option<servers::Nats>,
 }
 
 impl Private {
-    async fn start(mut settings: Settings) -> Result<Self> {
+    async fn start(settings: Settings) -> Result<Self> {
         token::ensure_secret(&settings)?;
-        let mut postgres = None;
-        if settings.database_url.is_none() || settings.views_database_url.is_none() {
-            let server = servers::start_postgres(&settings.data.join("postgres")).await?;
-            for (url, name) in [(&mut settings.database_url, "log"), (&mut settings.views_database_url, "views")] {
+        let owns_postgres = settings.database_url.is_none() || settings.views_database_url.is_none();
+        let owns_nats = settings.nats_url.is_none();
+        let mut private = Self { settings, owns_postgres, owns_nats, postgres: None, nats: None };
+        private.start_missing().await?;
+        if let Some(server) = &private.postgres {
+            let settings = &mut private.settings;
+            for (url, name) in
+                [(&mut settings.database_url, "log"), (&mut settings.views_database_url, "views")]
+            {
                 if url.is_none() {
                     server.ensure_database(name).await?;
                     *url = Some(server.url(name));
                 }
             }
-            info!(pid = server.pid(), "Started a private Postgres");
-            postgres = Some(server);
         }
-        let mut nats = None;
-        if settings.nats_url.is_none() {
-            let server = servers::start_nats(&settings.data.join("nats")).await?;
-            settings.nats_url = Some(server.url());
-            info!(pid = server.pid(), "Started a private nats-server");
-            nats = Some(server);
+        if let Some(server) = &private.nats {
+            private.settings.nats_url = Some(server.url());
         }
-        Ok(Self { settings, postgres, nats })
+        Ok(private)
     }
 
-    async fn exited(postgres: &mut Option<servers::Postgres>, nats: &mut Option<servers::Nats>) -> servers::ServerError {
+    /// Waits until one of the servers has ended by itself, and lets go of it.
+    async fn ended(&mut self) -> servers::ServerError {
+        let Self { postgres, nats, .. } = self;
         tokio::select! {
-            error = async { match postgres { Some(server) => server.exited().await, None => std::future::pending().await } } => error,
-            error = async { match nats { Some(server) => server.exited().await, None => std::future::pending().await } } => error,
+            ended = async { match postgres { Some(server) => server.exited().await, None => pending().await } } => {
+                self.postgres = None;
+                ended
+            }
+            ended = async { match nats { Some(server) => server.exited().await, None => pending().await } } => {
+                self.nats = None;
+                ended
+            }
         }
+    }
+
+    /// Starts what has ended, until it runs or the shutdown begins.
+    async fn restart(&mut self, shutdown: &CancellationToken) -> Result<()> {
+        for attempt in 1.. {
+            let started = self.start_missing().await;
+            match started {
+                Err(error) if attempt < RESTARTS && !shutdown.is_cancelled() => {
+                    error!(error = format!("{error:#}"), attempt, "It did not start, will try again");
+                    pause(shutdown, Duration::from_secs(1)).await;
+                }
+                started => return started.and_then(|()| self.at_its_old_address()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The roles know the servers by address, and don't look for another.
+    fn at_its_old_address(&self) -> Result<()> {
+        let moved = self.nats.as_ref().is_some_and(|nats| self.settings.nats_url != Some(nats.url()))
+            || self.postgres.as_ref().is_some_and(|postgres| {
+                let Settings { database_url, views_database_url, .. } = &self.settings;
+                *database_url != Some(postgres.url("log"))
+                    && *views_database_url != Some(postgres.url("views"))
+            });
+        if moved {
+            bail!("a private server came back at another address; start `rentstream up` again")
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn start_missing(&mut self) -> Result<()> {
+        let folder = &self.settings.data;
+        if self.owns_postgres && self.postgres.is_none() {
+            let server = servers::start_postgres(&folder.join("postgres")).await?;
+            info!(pid = server.pid(), "Started a private Postgres");
+            self.postgres = Some(server);
+        }
+        if self.owns_nats && self.nats.is_none() {
+            let server = servers::start_nats(&folder.join("nats")).await?;
+            info!(pid = server.pid(), "Started a private nats-server");
+            self.nats = Some(server);
+        }
+        Ok(())
     }
 
     async fn stop(self) {
@@ -97,7 +164,9 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let tasks = TaskTracker::new();
 
     if settings.gateway_url.is_none() {
-        let gateway = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.context("listen for the sandbox gateway")?;
+        let gateway = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .await
+            .context("listen for the sandbox gateway")?;
         settings.gateway_url = Some(format!("http://{}", gateway.local_addr()?));
         settings.gateway_key = Some(SANDBOX_KEY.to_owned());
         let journal = settings.data.join("sandbox-gateway.jsonl");
@@ -157,7 +226,9 @@ fn write_down(settings: &Settings, address: SocketAddr) -> Result<()> {
 /// The settings, completed by what a running `up` on the same data folder has started.
 pub(crate) fn found(mut settings: Settings) -> Settings {
     let written = fs::read_to_string(settings.data.join(ADDRESSES)).unwrap_or_default();
-    let find = |name: &str| written.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
+    let find = |name: &str| {
+        written.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
+    };
     for (setting, name) in [
         (&mut settings.database_url, "DATABASE_URL"),
         (&mut settings.views_database_url, "VIEWS_DATABASE_URL"),
@@ -174,7 +245,10 @@ pub(crate) fn found(mut settings: Settings) -> Settings {
 
 /// Says what to try next.
 fn welcome(settings: &Settings, address: SocketAddr) {
-    let program = std::env::current_exe().ok().and_then(|path| shorter(&path)).unwrap_or_else(|| "rentstream".to_owned());
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|path| shorter(&path))
+        .unwrap_or_else(|| "rentstream".to_owned());
     let gateway = settings.gateway_url.as_deref().unwrap_or_default();
     println!(
         r#"
@@ -223,6 +297,8 @@ pub(crate) fn address(settings: &Settings) -> Result<String> {
     let path = settings.data.join(ADDRESSES);
     fs::read_to_string(&path)
         .ok()
-        .and_then(|written| written.lines().find_map(|line| Some(line.strip_prefix("RENTSTREAM_URL=")?.to_owned())))
+        .and_then(|written| {
+            written.lines().find_map(|line| Some(line.strip_prefix("RENTSTREAM_URL=")?.to_owned()))
+        })
         .ok_or_else(|| anyhow!("nothing says where the system runs: {} is missing", path.display()))
 }

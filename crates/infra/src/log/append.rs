@@ -15,6 +15,8 @@ use crate::settings::Crash;
 const QUEUE: usize = 4096;
 /// Requests that share one commit at most.
 const BATCH: usize = 512;
+/// A commit that takes longer is given up: the connection is closed.
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 /// How often a commit whose outcome is unknown (the connection broke) is looked into, and at what interval.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(300);
@@ -154,7 +156,8 @@ fn compose(requests: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
 }
 
 async fn settle(pool: &PgPool, head: &watch::Sender<u64>, crash: &Crash, batch: Vec<Request>) {
-    match write(pool, &batch).await {
+    let written = tokio::time::timeout(COMMIT_WITHIN, write(pool, &batch)).await;
+    match written.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
         Ok(outcomes) => {
             for (request, outcome) in batch.into_iter().zip(outcomes) {
                 if let Ok(Appended { position }) = outcome {

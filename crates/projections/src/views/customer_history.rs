@@ -24,7 +24,7 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::api::Reads;
-use crate::paging::{cursor, limit, page};
+use crate::paging::{cursor, limit, page, status};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -278,6 +278,7 @@ async fn list(
 ) -> Result<Positioned, Problem> {
     caller.may_act_for(customer)?;
     let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
+    let status = status(asked.status)?;
     reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
     // One statement, so rows, position and what is parked are of one moment.
     let rows = sqlx::query(
@@ -293,7 +294,7 @@ async fn list(
     )
     .bind(customer.0)
     .bind(before.unwrap_or(i64::MAX))
-    .bind(&asked.status)
+    .bind(&status)
     .bind(limit + 1)
     .fetch_all(reads.tables.pool())
     .await

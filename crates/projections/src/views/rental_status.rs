@@ -16,7 +16,7 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::api::Reads;
-use crate::paging::{cursor, limit, page};
+use crate::paging::{cursor, limit, page, status};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -127,6 +127,7 @@ async fn list(
 ) -> Result<Positioned, Problem> {
     caller.must_be(&[Role::Manager])?;
     let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
+    let status = status(asked.status)?;
     reads.seen.wait(RentalStatus::NAME, asked.after).await?;
     let rows = sqlx::query(
         "SELECT v.position, r.requested_position, r.row FROM views v LEFT JOIN LATERAL (
@@ -142,7 +143,7 @@ async fn list(
          WHERE v.name = 'rental-status' AND v.state = 'serving'",
     )
     .bind(before.unwrap_or(i64::MAX))
-    .bind(&asked.status)
+    .bind(&status)
     .bind(asked.item_id)
     .bind(asked.customer_id)
     .bind(asked.overdue)
