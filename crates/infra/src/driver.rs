@@ -126,7 +126,7 @@ impl Driver {
         self.store.send(command, &context).await
     }
 
-    /// What the aggregates say of a rental, and the last position among its own streams.
+    /// What the aggregates say of a rental, and the last position that this was read at.
     ///
     /// # Errors
     /// When the log can't be read.
@@ -134,16 +134,19 @@ impl Driver {
         let rental = self.store.load::<Rental>(rental_id).await?;
         let payment = self.store.load::<Payment>(PaymentId::of(rental_id)).await?;
         let delivery = self.store.load::<Delivery>(DeliveryId::of(rental_id)).await?;
+        let mut position = rental.position.max(payment.position).max(delivery.position);
         let mut reservation = Reservation::None;
         let mut points = Spend::None;
         if let Some(order) = &rental.aggregate.order {
-            reservation = self.store.load::<Stock>(order.item_id).await?.aggregate.reservation(rental_id);
+            let stock = self.store.load::<Stock>(order.item_id).await?;
+            reservation = stock.aggregate.reservation(rental_id);
+            position = position.max(stock.position);
             if matches!(order.payment, PaymentMethod::Points {}) {
                 let customer = self.store.load::<Customer>(order.customer_id).await?;
                 points = customer.aggregate.spend(PaymentId::of(rental_id));
+                position = position.max(customer.position);
             }
         }
-        let position = rental.position.max(payment.position).max(delivery.position);
         let journey = Journey {
             rental_id,
             rental: rental.aggregate,

@@ -56,9 +56,12 @@ enum Subcommands {
     Check,
     /// Plays the day of five shops against a running system and prints what happens.
     Demo {
-        /// Where the system is.
-        #[arg(long, default_value = "http://127.0.0.1:8080")]
-        url: String,
+        /// Where the system is; the one that `up` runs on the same data folder where nothing is said.
+        #[arg(long)]
+        url: Option<String>,
+        /// Which; all of them where none is named.
+        #[arg(long = "shop", value_name = "SHOP")]
+        shops: Vec<demo::Shop>,
     },
     /// Mints a token for trying things out.
     Token {
@@ -76,6 +79,14 @@ enum Subcommands {
 
 fn role(text: &str) -> Result<Role, String> {
     serde_json::from_value(text.into()).map_err(|_| "customer, manager, courier or operator".to_owned())
+}
+
+/// Runs a command that can be given up at any time.
+async fn unless(shutdown: &CancellationToken, command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::select! {
+        done = command => done,
+        () = shutdown.cancelled() => anyhow::bail!("interrupted"),
+    }
 }
 
 fn main() -> ExitCode {
@@ -100,10 +111,10 @@ fn main() -> ExitCode {
             Subcommands::Project { views } => roles::project(settings, &views, shutdown).await,
             Subcommands::Relay => roles::relay(settings, shutdown).await,
             Subcommands::React { processes } => roles::react(settings, &processes, shutdown).await,
-            Subcommands::Migrate => roles::migrate(settings).await,
-            Subcommands::Rebuild { view } => rebuild::run(settings, &view).await,
-            Subcommands::Check => check::run(settings).await,
-            Subcommands::Demo { url } => demo::run(settings, &url).await,
+            Subcommands::Migrate => unless(&shutdown, roles::migrate(settings)).await,
+            Subcommands::Rebuild { view } => unless(&shutdown, rebuild::run(settings, &view)).await,
+            Subcommands::Check => unless(&shutdown, check::run(settings)).await,
+            Subcommands::Demo { url, shops } => demo::run(settings, url.as_deref(), &shops, shutdown).await,
             Subcommands::Token { role, sub, hours } => token::run(&settings, role, &sub, hours),
         }
     };
