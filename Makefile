@@ -20,3 +20,5 @@ test: servers
 lint:
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "cargo-deny is not installed (cargo install cargo-deny): the rules of deny.toml were not checked; make test checks the crates' arrows"; fi
