@@ -7,7 +7,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use chrono::Utc;
 use rentstream_domain::customer::{Customer, CustomerError};
-use rentstream_domain::payment::PaymentState;
+use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
 use rentstream_domain::processes::{renting, returning};
 use rentstream_domain::rental::{
     Order as RentalOrder, PaymentMethod, RejectionReason, Rental, RentalCommand, RentalError, RentalState,
@@ -202,11 +202,19 @@ fn answer(rest: &Rest) -> Answer {
         RentalState::Rejected { reason: RejectionReason::OutOfStock } => {
             refusal(StatusCode::CONFLICT, "out-of-stock", "no unit of this item is free")
         }
-        RentalState::Rejected { reason: RejectionReason::PaymentDeclined } => refusal(
-            StatusCode::PAYMENT_REQUIRED,
-            "payment-declined",
-            "the payment was declined, nothing was charged",
-        ),
+        RentalState::Rejected { reason: RejectionReason::PaymentDeclined } => {
+            let why = match &journey.payment.state {
+                PaymentState::Declined { reason } => reason.as_str(),
+                _ => "declined",
+            };
+            let (kind, detail) = match why {
+                NOT_ENOUGH_POINTS => ("not-enough-points", "the customer has too few points"),
+                _ => ("payment-declined", "the payment was declined, nothing was charged"),
+            };
+            let mut answer = refusal(StatusCode::PAYMENT_REQUIRED, kind, detail);
+            answer.body["reason"] = json!(why);
+            answer
+        }
         RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => refusal(
             StatusCode::PAYMENT_REQUIRED,
             "payment-timed-out",

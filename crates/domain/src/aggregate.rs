@@ -4,9 +4,7 @@ use cqrs_es::Aggregate;
 
 /// An aggregate whose decisions are a plain function of its state and the command.
 ///
-/// cqrs-es's own `handle` is async and writes to a sink; each aggregate implements it by [`handle_by`] this.
-///
-/// [`handle_by`]: handled_by_decide
+/// cqrs-es's own `handle` is async and writes to a sink; each aggregate implements it by this one.
 pub trait Decide: Aggregate<Services = ()> {
     /// The events that the command leads to; none when it asks for what is already so.
     ///

@@ -8,6 +8,8 @@
 
 mod course;
 mod item;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;

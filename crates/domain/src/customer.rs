@@ -71,7 +71,9 @@ impl Decide for Customer {
         let Some(current) = &self.profile else {
             return match command {
                 C::Refund { .. } if self.forgotten => self.refund(command),
-                C::Spend { payment_id, .. } if matches!(self.spend(payment_id), Spend::Spent(_)) => Ok(vec![]),
+                C::Spend { payment_id, .. } if matches!(self.spend(payment_id), Spend::Spent(_)) => {
+                    Ok(vec![])
+                }
                 C::Forget { .. } if self.forgotten => Ok(vec![]),
                 _ if self.forgotten => Err(CustomerError::Forgotten),
                 C::Register { profile, at } => Ok(vec![E::CustomerRegistered { profile, at }]),
@@ -91,7 +93,9 @@ impl Decide for Customer {
             C::Spend { payment_id, rental_id, amount, at } => match self.spend(payment_id) {
                 Spend::Spent(_) => return Ok(vec![]),
                 Spend::Refunded => return Err(CustomerError::AlreadyRefunded),
-                Spend::None if !policy::covers(self.points, amount) => return Err(CustomerError::NotEnoughPoints),
+                Spend::None if !policy::covers(self.points, amount) => {
+                    return Err(CustomerError::NotEnoughPoints);
+                }
                 Spend::None => E::PointsSpent { payment_id, rental_id, amount, at },
             },
             C::Refund { .. } => return self.refund(command),

@@ -33,8 +33,11 @@ impl Event {
     /// # Errors
     /// When the aggregate's type or the payload is none that this version knows.
     pub fn decode(aggregate_type: &str, aggregate_id: &str, payload: &str) -> Result<Self, Undecodable> {
-        let id: Uuid = aggregate_id.parse().map_err(|_| Undecodable("an aggregate's id is not a UUID".into()))?;
-        let of = |error: serde_json::Error| Undecodable(format!("a {aggregate_type} event does not read: {error}"));
+        let id: Uuid =
+            aggregate_id.parse().map_err(|_| Undecodable("an aggregate's id is not a UUID".into()))?;
+        let of = |error: serde_json::Error| {
+            Undecodable(format!("a {aggregate_type} event does not read: {error}"))
+        };
         match aggregate_type {
             Customer::TYPE => Ok(Self::Customer(CustomerId(id), serde_json::from_str(payload).map_err(of)?)),
             Stock::TYPE => Ok(Self::Stock(ItemId(id), serde_json::from_str(payload).map_err(of)?)),
@@ -138,7 +141,9 @@ impl Event {
             }),
             Self::Delivery(_, event) => Some(match event {
                 D::DeliveryStarted { parcel, .. } => parcel.customer_id,
-                D::DeliveryCompleted { customer_id, .. } | D::DeliveryCancelled { customer_id, .. } => *customer_id,
+                D::DeliveryCompleted { customer_id, .. } | D::DeliveryCancelled { customer_id, .. } => {
+                    *customer_id
+                }
             }),
         }
     }

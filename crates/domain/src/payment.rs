@@ -8,7 +8,7 @@ mod tests;
 
 pub use command::PaymentCommand;
 pub use error::PaymentError;
-pub use event::{DeclineReason, PaymentEvent};
+pub use event::{DeclineReason, NOT_ENOUGH_POINTS, PaymentEvent};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,10 @@ pub enum PaymentState {
         reference: Line,
     },
     /// Not paid, and never will be.
-    Declined,
+    Declined {
+        /// Why.
+        reason: DeclineReason,
+    },
     /// Paid; the way back has begun.
     Refunding {
         /// The gateway's name for the charge.
@@ -101,7 +104,7 @@ impl Decide for Payment {
             (S::Requested | S::Deferred { .. }, C::Decline { reason, at }) => {
                 E::PaymentDeclined { rental_id, customer_id, reason, at }
             }
-            (S::Declined, C::Decline { .. }) => return Ok(vec![]),
+            (S::Declined { .. }, C::Decline { .. }) => return Ok(vec![]),
             (_, C::Decline { .. }) => return Err(PaymentError::AlreadyDecided),
 
             (S::Requested, C::Defer { at }) => {
@@ -114,7 +117,9 @@ impl Decide for Payment {
             (S::Deferred { .. }, C::Defer { .. }) => return Ok(vec![]),
             (_, C::Defer { .. }) => return Err(PaymentError::AlreadyDecided),
 
-            (S::Approved { .. }, C::RequestRefund { at }) => E::RefundRequested { rental_id, customer_id, at },
+            (S::Approved { .. }, C::RequestRefund { at }) => {
+                E::RefundRequested { rental_id, customer_id, at }
+            }
             (S::Refunding { .. } | S::Refunded, C::RequestRefund { .. }) => return Ok(vec![]),
             (_, C::RequestRefund { .. }) => return Err(PaymentError::NotApproved),
 
@@ -139,7 +144,7 @@ impl Payment {
                 S::Requested
             }
             E::PaymentApproved { reference, .. } => S::Approved { reference },
-            E::PaymentDeclined { .. } => S::Declined,
+            E::PaymentDeclined { reason, .. } => S::Declined { reason },
             E::PaymentDeferred { attempts, next_try, .. } => S::Deferred { attempts, next_try },
             E::RefundRequested { .. } => match std::mem::take(&mut self.state) {
                 S::Approved { reference } => S::Refunding { reference },

@@ -132,7 +132,7 @@ fn undo_payment(journey: &Journey, order: &Order, at: DateTime<Utc>) -> Option<S
         (PaymentState::Requested | PaymentState::Deferred { .. }, PaymentMethod::Card { .. }) => {
             Some(Step::Perform(Effect::Void(payment_id)))
         }
-        (PaymentState::Declined, _) => matches!(journey.points, Spend::Spent(_)).then(refund_points),
+        (PaymentState::Declined { .. }, _) => matches!(journey.points, Spend::Spent(_)).then(refund_points),
         (PaymentState::Approved { .. }, _) => send(PaymentCommand::RequestRefund { at }),
         (PaymentState::Refunding { .. }, PaymentMethod::Card { .. }) => {
             Some(Step::Perform(Effect::Refund(payment_id)))

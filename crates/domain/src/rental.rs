@@ -110,7 +110,10 @@ impl Decide for Rental {
             (S::Requested { .. } | S::Held { .. }, C::Accept { payment_id, at }) => {
                 E::RentalAccepted { customer_id, payment_id, due: terms.due(at), at }
             }
-            (S::Accepted { .. } | S::Delivered { .. } | S::Overdue { .. } | S::Returned, C::Accept { .. }) => {
+            (
+                S::Accepted { .. } | S::Delivered { .. } | S::Overdue { .. } | S::Returned,
+                C::Accept { .. },
+            ) => {
                 return Ok(vec![]);
             }
             (_, C::Accept { .. }) => return Err(RentalError::AlreadyAnswered),
@@ -129,7 +132,9 @@ impl Decide for Rental {
             (S::Delivered { .. } | S::Overdue { .. }, C::Return { .. }) if terms == (Terms::Sale {}) => {
                 return Err(RentalError::SaleNeverComesBack);
             }
-            (S::Delivered { .. } | S::Overdue { .. }, C::Return { at }) => E::RentalReturned { customer_id, at },
+            (S::Delivered { .. } | S::Overdue { .. }, C::Return { at }) => {
+                E::RentalReturned { customer_id, at }
+            }
             (S::Returned, C::Return { .. }) => return Ok(vec![]),
             (S::Cancelling { .. }, C::Return { .. }) => return Err(RentalError::CancellationUnderWay),
             (_, C::Return { .. }) => return Err(RentalError::NotDelivered),
@@ -150,7 +155,9 @@ impl Decide for Rental {
             (S::Returned, C::RequestCancellation { .. }) => return Err(RentalError::AlreadyReturned),
             (_, C::RequestCancellation { .. }) => return Err(RentalError::NotAccepted),
 
-            (S::Cancelling { .. }, C::RefuseCancellation { at }) => E::CancellationRefused { customer_id, at },
+            (S::Cancelling { .. }, C::RefuseCancellation { at }) => {
+                E::CancellationRefused { customer_id, at }
+            }
             (S::Cancelling { .. }, C::FinishCancellation { at }) => E::RentalCancelled { customer_id, at },
             (S::Cancelled, C::FinishCancellation { .. }) => return Ok(vec![]),
             (_, C::RefuseCancellation { .. } | C::FinishCancellation { .. }) => {
@@ -200,6 +207,19 @@ impl Rental {
             _ => None,
         }
     }
+
+    /// Every word of [`Rental::status`] that a rental can be found by.
+    pub const STATUSES: [&'static str; 9] = [
+        "requested",
+        "held",
+        "accepted",
+        "rejected",
+        "delivered",
+        "overdue",
+        "returned",
+        "cancelling",
+        "cancelled",
+    ];
 
     /// The word that the outside knows the state by; see the HTTP contract.
     pub fn status(&self) -> &'static str {

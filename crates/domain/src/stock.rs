@@ -90,7 +90,9 @@ impl Decide for Stock {
             C::Retire { at } => E::ItemRetired { at },
             C::Add { units, at } => match self.available {
                 None => return Err(StockError::Unlimited),
-                Some(available) if !policy::has_room_for(available, units) => return Err(StockError::TooManyUnits),
+                Some(available) if !policy::has_room_for(available, units) => {
+                    return Err(StockError::TooManyUnits);
+                }
                 Some(_) => E::UnitsAdded { units, at },
             },
             C::Withdraw { units, at } => match self.available {

@@ -127,4 +127,10 @@ mod tests {
         assert_eq!(Line::try_from("책".repeat(201)), Err(TextError::TooLong(200)));
         assert!(Line::try_from("책".repeat(200)).is_ok());
     }
+
+    #[test]
+    fn a_word_reads_as_it_was_written() {
+        const WORD: Word = Word::new("not_enough_points");
+        assert_eq!(Line::try_from("not_enough_points"), Ok(WORD.into()));
+    }
 }

@@ -29,9 +29,9 @@ const AT_A_TIME: i64 = 16;
 /// How often a worker looks for what has fallen due.
 const POLL: std::time::Duration = std::time::Duration::from_millis(250);
 /// A worker that took a rental and hasn't renewed its lease for so long is taken for dead.
-const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(15);
+const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 /// How often a lease is renewed while a rental is being driven.
-const RENEW: std::time::Duration = std::time::Duration::from_secs(5);
+const RENEW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs one process until shutdown: its reader and its worker. Any number of replicas may.
 pub async fn run(process: Process, driver: Driver, feed: Feed, shutdown: CancellationToken) {

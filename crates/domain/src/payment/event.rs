@@ -76,3 +76,6 @@ pub enum PaymentEvent {
 /// Why a payment was declined: `not_enough_points`, `called_off`, or the gateway's own word
 /// (`insufficient_funds`, `expired_card`).
 pub type DeclineReason = Line;
+
+/// The reason of a payment by points that the balance did not cover.
+pub const NOT_ENOUGH_POINTS: &str = "not_enough_points";

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Effect, Journey, POINTS, Process, Step, Wake, release, undo_payment};
 use crate::customer::{CustomerCommand, Spend};
-use crate::payment::{Bill, PaymentCommand, PaymentEvent, PaymentState};
+use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState};
 use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
 use crate::stock::{Reservation, StockCommand, StockEvent};
 use crate::text::Word;
@@ -19,7 +19,7 @@ pub const PROCESS: Process = Process { name: "renting", wakes, next };
 /// How long the command API is left alone with a rental before this process looks after it.
 const GRACE: TimeDelta = TimeDelta::seconds(20);
 /// Why a payment by points was declined.
-const NOT_ENOUGH_POINTS: Word = Word::new("not_enough_points");
+const TOO_FEW: Word = Word::new(NOT_ENOUGH_POINTS);
 
 fn wakes(event: &Event) -> Wake {
     match event {
@@ -91,7 +91,7 @@ fn pay(journey: &Journey, order: &Order, deadline: DateTime<Utc>, now: DateTime<
                 Spend::None | Spend::Refunded => {
                     let amount = order.total.amount;
                     let spend = CustomerCommand::Spend { payment_id, rental_id, amount, at: now };
-                    let decline = PaymentCommand::Decline { reason: NOT_ENOUGH_POINTS.into(), at: now };
+                    let decline = PaymentCommand::Decline { reason: TOO_FEW.into(), at: now };
                     Step::SendOr(Command::Customer(customer_id, spend), payment(decline))
                 }
             }
@@ -112,7 +112,7 @@ fn pay(journey: &Journey, order: &Order, deadline: DateTime<Utc>, now: DateTime<
         (PaymentState::Approved { .. }, _) => {
             Step::Send(rental(RentalCommand::Accept { payment_id, at: now }))
         }
-        (PaymentState::Declined | PaymentState::Refunding { .. } | PaymentState::Refunded, _) => {
+        (PaymentState::Declined { .. } | PaymentState::Refunding { .. } | PaymentState::Refunded, _) => {
             Step::Send(reject(RejectionReason::PaymentDeclined))
         }
     }

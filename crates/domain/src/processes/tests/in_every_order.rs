@@ -28,6 +28,12 @@ enum Move {
     AddUnit,
 }
 
+/// Whether a look is of one moment, or each of its parts of another.
+enum Looks {
+    Whole,
+    Torn,
+}
+
 fn moves(world: &World, torn: bool) -> Vec<Move> {
     let mut moves = Vec::new();
     let tries = match world.payment(RENTAL).state {
@@ -37,8 +43,9 @@ fn moves(world: &World, torn: bool) -> Vec<Move> {
     for (driver, about) in world.drivers.iter().enumerate() {
         if world.is_busy(driver) {
             let weathers: &[Weather] = match &about.hand {
+                // A slow request that arrives at once is a lost answer; one that never does, a lost request.
                 Hand::Next(Step::Perform(Effect::Charge(_))) if tries < 2 => {
-                    &[Weather::Fine, Weather::Declines, Weather::Mute, Weather::Unreachable, Weather::Slow]
+                    &[Weather::Fine, Weather::Declines, Weather::Slow]
                 }
                 Hand::Next(Step::Perform(Effect::Charge(_))) => &[Weather::Fine, Weather::Declines],
                 Hand::Next(Step::Perform(Effect::Void(_) | Effect::Refund(_))) => {
@@ -88,14 +95,8 @@ fn make(world: &mut World, chosen: Move) {
     }
 }
 
-fn explore(
-    units: u32,
-    fulfilment: Fulfilment,
-    payment: PaymentMethod,
-    points: i64,
-    torn: bool,
-    callers: u8,
-) -> usize {
+fn explore(units: u32, fulfilment: Fulfilment, payment: PaymentMethod, points: i64, looks: Looks) {
+    let torn = matches!(looks, Looks::Torn);
     let at = day(0);
     let mut world = World::new(at);
     world.manage(
@@ -103,8 +104,9 @@ fn explore(
         StockCommand::Register { details: Details { fulfilment, ..book() }, units: Some(units), at },
     );
     world.serve(MINA, CustomerCommand::Register { profile: mina(), at });
+    // Nothing to deposit is refused, and that's fine.
     world.serve(MINA, CustomerCommand::Deposit { amount: points, at });
-    (0..callers).for_each(|_| world.employ(Who::Inline, RENTAL));
+    world.employ(Who::Inline, RENTAL);
     (0..ALL.len()).for_each(|process| world.employ(Who::Process(process), RENTAL));
     let deliver_to = (fulfilment == Fulfilment::Delivery).then(seoul);
     world.request(RENTAL, Order { fulfilment, payment, deliver_to, ..order() });
@@ -122,46 +124,39 @@ fn explore(
             }
         }
         // From here everybody has to be able to get home.
-        if !moved || known.len() % 16 == 0 {
+        if !moved || known.len() % 64 == 0 {
             world.clone().settle();
         }
     }
-    known.len()
+    assert!(known.len() > 100, "only {} worlds are no exploration", known.len());
 }
 
 #[test]
-fn a_book_brought_and_paid_by_card() {
-    println!("card {}", explore(1, Fulfilment::Delivery, by_card(), 1, false, 1));
+fn a_book_that_is_brought_and_paid_by_card() {
+    explore(1, Fulfilment::Delivery, by_card(), 0, Looks::Whole);
 }
 
 #[test]
-fn a_book_brought_and_paid_by_points() {
-    println!("points {}", explore(1, Fulfilment::Delivery, by_points(), PRICE, false, 1));
+fn a_book_that_is_brought_and_paid_by_points() {
+    explore(1, Fulfilment::Delivery, by_points(), PRICE, Looks::Whole);
 }
 
 #[test]
-fn a_book_that_comes_into_stock_just_then_card() {
-    println!("shelf card {}", explore(0, Fulfilment::Digital, by_card(), 1, false, 1));
+fn a_customer_with_too_few_points() {
+    explore(1, Fulfilment::Delivery, by_points(), PRICE - 1, Looks::Whole);
 }
 
 #[test]
-fn a_book_that_comes_into_stock_just_then() {
-    println!("shelf {}", explore(0, Fulfilment::Digital, by_points(), PRICE, false, 1));
-}
-#[test]
-fn digital() {
-    println!("digital {}", explore(1, Fulfilment::Digital, by_card(), PRICE, false, 1));
+fn the_last_unit_comes_back_just_then_and_is_paid_by_card() {
+    explore(0, Fulfilment::Digital, by_card(), 0, Looks::Whole);
 }
 
 #[test]
-fn torn_points() {
-    println!("torn {}", explore(1, Fulfilment::Delivery, by_points(), PRICE, true, 1));
+fn the_last_unit_comes_back_just_then_and_is_paid_by_points() {
+    explore(0, Fulfilment::Pickup, by_points(), PRICE, Looks::Whole);
 }
+
 #[test]
-fn torn_shelf_points() {
-    println!("torn {}", explore(0, Fulfilment::Digital, by_points(), PRICE, true, 1));
-}
-#[test]
-fn torn_card() {
-    println!("torn {}", explore(1, Fulfilment::Delivery, by_card(), PRICE, true, 1));
+fn looks_that_are_torn() {
+    explore(0, Fulfilment::Digital, by_points(), PRICE, Looks::Torn);
 }

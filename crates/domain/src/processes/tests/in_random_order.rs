@@ -139,7 +139,7 @@ fn world_details(world: &World, item: ItemId) -> Details {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whoever_moves_first_every_rule_holds_and_everything_is_finished(

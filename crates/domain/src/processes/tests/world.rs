@@ -426,8 +426,8 @@ impl World {
         let unfinished: Vec<String> = self.check.finish().iter().map(ToString::to_string).collect();
         assert!(unfinished.is_empty(), "{unfinished:?}\n{}", self.story());
 
-        let stories: Vec<PaymentId> = self.gateway.charges.keys().copied().collect();
-        stories.into_iter().for_each(|id| self.gateway.arrive(id));
+        let asked: Vec<PaymentId> = self.gateway.charges.keys().copied().collect();
+        asked.into_iter().for_each(|id| self.gateway.arrive(id));
         let kept = |rental: &Rental| {
             matches!(
                 rental.state,
@@ -505,19 +505,29 @@ impl World {
         // Parts of a look are as old as they like each: how the aggregates' events interleaved can't be seen.
         let may_see = |driver: usize| {
             let woken = torn && self.drivers[driver].woken.is_some();
-            let mut seen = if woken { self.log[self.oldest(driver)..].to_vec() } else { vec![] };
-            seen.sort_by_key(|event| kind(event));
+            let log = if woken { &self.log[self.oldest(driver)..] } else { &[] };
+            let mut seen: Vec<_> = log.iter().map(|event| (kind(event), event.name())).collect();
+            seen.sort_by_key(|(kind, _)| *kind);
             seen
         };
         let about =
             |(at, driver): (usize, &Driver)| (driver.woken.is_some(), driver.hand.clone(), may_see(at));
         let drivers: Vec<_> = self.drivers.iter().enumerate().map(about).collect();
+        // Who and what they are never changes; leaving it out makes the print several times quicker.
+        let spent =
+            |customer: &Customer| -> Vec<_> { self.payments.keys().map(|id| customer.spend(*id)).collect() };
+        let held = |item: &Stock| -> Vec<_> { self.rentals.keys().map(|id| item.reservation(*id)).collect() };
+        let points: Vec<_> =
+            self.customers.values().map(|customer| (customer.points, spent(customer))).collect();
+        let units: Vec<_> = self.items.values().map(|item| (item.available, held(item))).collect();
+        let rentals: Vec<_> = self.rentals.values().map(|rental| &rental.state).collect();
+        let payments: Vec<_> = self.payments.values().map(|payment| &payment.state).collect();
         let all: [&dyn Debug; 9] = [
             &self.now,
-            &self.customers,
-            &self.items,
-            &self.rentals,
-            &self.payments,
+            &points,
+            &units,
+            &rentals,
+            &payments,
             &self.deliveries,
             &self.gateway,
             &self.check,
