@@ -22,3 +22,4 @@ pub mod settings;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod wakeup;

@@ -11,17 +11,17 @@ mod tests;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Row};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 pub use answers::Answered;
 pub use append::{Append, AppendError, Appended, Claim, NewEvent};
 pub use recorded::Recorded;
 
 use crate::settings::Crash;
+use crate::wakeup;
 
 /// The log's schema, as `rentstream migrate` makes it.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -145,35 +145,14 @@ impl Log {
         self.head.subscribe()
     }
 
-    /// Listens for appends of other processes until shutdown; reconnects by itself.
+    /// Listens for appends of other processes until shutdown.
     pub async fn listen(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
-            let heard = tokio::select! {
-                () = shutdown.cancelled() => return,
-                heard = self.hear() => heard,
-            };
-            if let Err(error) = heard {
-                warn!(%error, "Lost the wake-up line to Postgres, will dial again; readers poll meanwhile");
-                pause(&shutdown, Duration::from_millis(500)).await;
+        let heard = |told: Option<&str>| {
+            if let Some(position) = told.and_then(|position| position.parse().ok()) {
+                append::wake(&self.head, position);
             }
-        }
-    }
-
-    async fn hear(&self) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen("rentstream_appended").await?;
-        info!("Listening for appends of other processes");
-        self.wake(self.head().await?);
-        loop {
-            let Some(notification) = listener.try_recv().await? else { return Err(sqlx::Error::PoolClosed) };
-            if let Ok(position) = notification.payload().parse() {
-                self.wake(position);
-            }
-        }
-    }
-
-    fn wake(&self, position: u64) {
-        append::wake(&self.head, position);
+        };
+        wakeup::listen(&self.pool, "rentstream_appended", shutdown, heard).await;
     }
 }
 

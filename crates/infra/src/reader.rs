@@ -16,6 +16,8 @@ use crate::log::{Recorded, pause};
 /// How long to wait after a failure, doubling up to the second.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_AT_MOST: Duration = Duration::from_secs(5);
+/// A reader that nothing comes to looks whether its place is still where it was this often.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What is done with the events.
 pub trait Handler: Send + Sync + 'static {
@@ -70,9 +72,19 @@ async fn read(
     let mut position = handler.checkpoint().await.map_err(|error| error.to_string())?;
     info!(reader = handler.name(), position, "Reading on");
     loop {
-        let page = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            page = feed.after(position) => page.map_err(|error| error.to_string())?,
+        let next = feed.after(position);
+        tokio::pin!(next);
+        let page = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                page = &mut next => break page.map_err(|error| error.to_string())?,
+                () = tokio::time::sleep(IDLE) => {
+                    // On an idle shop too it's noticed that what was written is gone, and made anew.
+                    if handler.checkpoint().await.map_err(|error| error.to_string())? != position {
+                        return Ok(());
+                    }
+                }
+            }
         };
         match handler.handle(position, &page).await.map_err(|error| error.to_string())? {
             Handled::Done => position = page.last().map_or(position, |last| last.position),

@@ -1,28 +1,16 @@
 //! The query API: what is common to the views' routes.
 
-use axum::extract::{FromRef, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
-use rentstream_infra::log::Log;
 use serde_json::{Value, json};
 use sqlx::Row;
 
-use crate::tables::Tables;
+use crate::reads::Reads;
 use crate::views;
-use crate::waiting::{Seen, unavailable};
-
-/// What the read routes work with.
-#[derive(Clone, Debug, FromRef)]
-pub struct Reads {
-    /// The rows.
-    pub tables: Tables,
-    /// How far they are.
-    pub seen: Seen,
-    /// The log, which lag is measured against.
-    pub log: Log,
-}
+use crate::waiting::unavailable;
 
 /// The query API.
 pub fn router(reads: Reads) -> Router {

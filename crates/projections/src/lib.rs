@@ -5,14 +5,15 @@
 //! written down.
 //!
 //! Reading order: [`view`] (what a view is), [`views`] (the list of them, a file each), [`projector`] (events
-//! → rows), [`tables`] (where the rows are), [`rebuild`], then [`api`] (rows → HTTP) with [`waiting`] and
-//! [`paging`].
+//! → rows), [`tables`] (where the rows are), [`rebuild`], then [`api`] and [`reads`] (rows → HTTP)
+//! with [`waiting`] and [`paging`].
 
 pub mod api;
 #[cfg(test)]
 mod fixtures;
 pub mod paging;
 pub mod projector;
+pub mod reads;
 pub mod rebuild;
 pub mod tables;
 pub mod view;

@@ -7,7 +7,7 @@ pub mod rental_status;
 
 use axum::Router;
 
-use crate::api::Reads;
+use crate::reads::Reads;
 use crate::view::Definition;
 
 /// Every view.

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use rentstream_infra::http::Problem;
-use rentstream_infra::log::{pause, unsigned};
+use rentstream_infra::log::unsigned;
+use rentstream_infra::wakeup;
 use serde_json::json;
 use sqlx::Row;
-use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::tables::Tables;
-use crate::views::ALL;
+use crate::view::Definition;
 
 /// How long a read waits for its view.
 const BOUND: Duration = Duration::from_secs(2);
@@ -32,38 +32,21 @@ pub struct Seen {
 
 impl Seen {
     /// Knows nothing yet; [`Seen::listen`] tells it.
-    pub fn new(tables: Tables) -> Self {
-        let positions = ALL.iter().map(|view| (view.name, watch::channel(0).0)).collect();
+    pub fn new(tables: Tables, views: &[Definition]) -> Self {
+        let positions = views.iter().map(|view| (view.name, watch::channel(0).0)).collect();
         Self { tables, positions: Arc::new(positions) }
     }
 
-    /// Listens to the projectors until shutdown; reconnects by itself.
+    /// Listens to the projectors until shutdown.
     pub async fn listen(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
-            let heard = tokio::select! {
-                () = shutdown.cancelled() => return,
-                heard = self.hear() => heard,
-            };
-            if let Err(error) = heard {
-                warn!(%error, "Lost the line to the views' database, will dial again; reads look for themselves");
-                pause(&shutdown, Duration::from_millis(500)).await;
-            }
-        }
-    }
-
-    async fn hear(&self) -> Result<(), sqlx::Error> {
-        let mut listener = PgListener::connect_with(self.tables.pool()).await?;
-        listener.listen("rentstream_view").await?;
-        loop {
-            let Some(notification) = listener.try_recv().await? else { return Err(sqlx::Error::PoolClosed) };
-            if let Some((view, position)) = notification.payload().split_once(' ')
-                && let Some(seen) = self.positions.get(view)
-                && let Ok(position) = position.parse::<u64>()
-            {
-                // A rebuilt view may have been dropped before: it may go back, and a reader looks then.
+        let heard = |told: Option<&str>| {
+            let Some((view, position)) = told.and_then(|told| told.split_once(' ')) else { return };
+            if let (Some(seen), Ok(position)) = (self.positions.get(view), position.parse::<u64>()) {
+                // A view's database may have been dropped: its position goes back then, and comes again.
                 seen.send_if_modified(|seen| std::mem::replace(seen, position) != position);
             }
-        }
+        };
+        wakeup::listen(self.tables.pool(), "rentstream_view", shutdown, heard).await;
     }
 
     /// Waits until a view has seen a position.

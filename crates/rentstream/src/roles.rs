@@ -15,7 +15,7 @@ use rentstream_infra::log::{Log, pause};
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
 use rentstream_infra::{http, reactor, relay as mirror};
-use rentstream_projections::api::Reads;
+use rentstream_projections::reads::Reads;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
 use rentstream_projections::waiting::Seen;
@@ -111,7 +111,7 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 pub(crate) fn reads(log: Log, tables: Tables) -> Reads {
-    Reads { seen: Seen::new(tables.clone()), tables, log }
+    Reads { seen: Seen::new(tables.clone(), &views::ALL), tables, log }
 }
 
 /// The write side.

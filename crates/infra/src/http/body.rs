@@ -60,6 +60,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take the fields in their order too.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        let detail = "the body must be an object, not an array";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", detail));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value: T = serde_path_to_error::deserialize(&mut json).map_err(|error| blame(&error))?;
     json.end().map_err(|error| {
@@ -113,10 +118,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         let Query(value) = Query::<T>::from_request_parts(parts, state).await.map_err(|error| {
             let text = error.body_text();
             let said = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text).to_owned();
-            // «limit: invalid digit found in string», or an unknown field between backticks.
-            let field = said
-                .split_once('`')
-                .and_then(|(_, rest)| rest.split_once('`'))
+            // «limit: invalid digit found in string», or an unknown or missing field between backticks.
+            let named =
+                ["unknown field `", "missing field `"].iter().find_map(|words| said.strip_prefix(words));
+            let field = named
+                .and_then(|rest| rest.split_once('`'))
                 .or_else(|| said.split_once(':'))
                 .map(|(name, _)| name.trim().to_owned());
             let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-field", said);
@@ -181,5 +187,6 @@ mod tests {
         assert_eq!(blamed(r#"{"units": 1, "inner": {"token": "", "x": 1}}"#), "inner.x");
         assert_eq!(blamed(r#"{"units": 1"#), "malformed-json");
         assert_eq!(blamed(r#"{"units": 1} {}"#), "malformed-json");
+        assert_eq!(blamed("[1]"), "invalid-field");
     }
 }

@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::api::Reads;
 use crate::paging::{cursor, limit, page};
+use crate::reads::{After, Reads};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -135,42 +135,30 @@ async fn list(State(reads): State<Reads>, Params(asked): Params<Asked>) -> Resul
     let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
     let found = rows
         .iter()
-        .filter_map(|row| Some((row.get::<Option<i64>, _>("registered_position")?, shown(row.get("row"))?)))
+        .filter_map(|row| {
+            Some((
+                row.get::<Option<i64>, _>("registered_position")?,
+                shown(serde_json::from_str(row.get("row")).ok()?)?,
+            ))
+        })
         .collect();
     Ok((position(seen), Json(json!(page(found, limit)))))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedOne {
-    after: Option<u64>,
 }
 
 /// One item; a retired one too, for those who have it.
 async fn one(
     State(reads): State<Reads>,
     Id(item): Id<ItemId>,
-    Params(asked): Params<AskedOne>,
+    Params(asked): Params<After>,
 ) -> Result<Positioned, Problem> {
-    reads.seen.wait(Catalogue::NAME, asked.after).await?;
-    let found = sqlx::query(
-        "SELECT v.position, c.row::text AS row FROM views v LEFT JOIN catalogue c ON c.key = $1
-         WHERE v.name = 'catalogue' AND v.state = 'serving'",
-    )
-    .bind(item.0)
-    .fetch_optional(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = found.as_ref().map_or(0, |row| unsigned(row.get("position")));
-    let item = found
-        .and_then(|row| shown(&row.get::<Option<String>, _>("row")?))
-        .ok_or_else(|| Problem::unknown("unknown-item", "there is no such item"))?;
+    let (seen, row) = reads.one::<Catalogue>(item.0, asked.after).await?;
+    let item =
+        row.and_then(shown).ok_or_else(|| Problem::unknown("unknown-item", "there is no such item"))?;
     Ok((position(seen), Json(item)))
 }
 
 /// A row as a visitor sees it.
-fn shown(row: &str) -> Option<Value> {
-    let row: Row = serde_json::from_str(row).ok()?;
+fn shown(row: Row) -> Option<Value> {
     let details = row.details?;
     Some(json!({
         "item_id": row.item_id,

@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::api::Reads;
 use crate::paging::{cursor, limit, page, status};
+use crate::reads::Reads;
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 

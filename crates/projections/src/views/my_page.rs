@@ -15,15 +15,13 @@ use rentstream_domain::{CustomerId, Event, RentalId};
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
 use rentstream_infra::http::{Positioned, Problem, position};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::api::Reads;
+use crate::reads::{After, Reads};
 use crate::view::{Unappliable, View};
-use crate::waiting::unavailable;
 
 /// The view.
 pub struct MyPage;
@@ -122,34 +120,16 @@ pub(crate) fn routes() -> Router<Reads> {
     Router::new().route("/v1/customers/{id}", get(one))
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    after: Option<u64>,
-}
-
 /// One customer's page.
 async fn one(
     State(reads): State<Reads>,
     caller: Caller,
     Id(customer): Id<CustomerId>,
-    Params(asked): Params<Asked>,
+    Params(asked): Params<After>,
 ) -> Result<Positioned, Problem> {
     caller.may_act_for(customer)?;
-    reads.seen.wait(MyPage::NAME, asked.after).await?;
-    let found = sqlx::query(
-        "SELECT v.position, m.row::text AS row FROM views v LEFT JOIN my_page m ON m.key = $1
-         WHERE v.name = 'my-page' AND v.state = 'serving'",
-    )
-    .bind(customer.0)
-    .fetch_optional(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = found.as_ref().map_or(0, |row| unsigned(row.get("position")));
-    let row: Row = found
-        .and_then(|row| row.get::<Option<String>, _>("row"))
-        .and_then(|row| serde_json::from_str(&row).ok())
-        .ok_or_else(|| Problem::unknown("unknown-customer", "there is no such customer"))?;
+    let (seen, row) = reads.one::<MyPage>(customer.0, asked.after).await?;
+    let row = row.ok_or_else(|| Problem::unknown("unknown-customer", "there is no such customer"))?;
     let overdue = row.open.values().filter(|open| open.overdue).count();
     let mut answer: Value = json!({
         "customer_id": customer,

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::api::Reads;
 use crate::paging::{cursor, limit, page, status};
+use crate::reads::{After, Reads};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -131,7 +131,7 @@ async fn list(
     reads.seen.wait(RentalStatus::NAME, asked.after).await?;
     let rows = sqlx::query(
         "SELECT v.position, r.requested_position, r.row FROM views v LEFT JOIN LATERAL (
-             SELECT s.requested_position, s.row - 'timeline' - 'rental' - 'requested_position' AS row
+             SELECT s.requested_position, s.row::text AS row
              FROM rental_status s
              WHERE s.requested_position < $1
                AND ($2::text IS NULL OR s.status = $2)
@@ -154,15 +154,12 @@ async fn list(
     let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
     let found = rows
         .iter()
-        .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, row.get("row"))))
+        .filter_map(|row| {
+            let position = row.get::<Option<i64>, _>("requested_position")?;
+            Some((position, summary(&serde_json::from_str(row.get("row")).ok()?)))
+        })
         .collect();
     Ok((position(seen), Json(json!(page(found, limit)))))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskedOne {
-    after: Option<u64>,
 }
 
 /// One rental, with its timeline of events and its cancellation's steps.
@@ -170,44 +167,42 @@ async fn one(
     State(reads): State<Reads>,
     caller: Caller,
     Id(rental): Id<RentalId>,
-    Params(asked): Params<AskedOne>,
+    Params(asked): Params<After>,
 ) -> Result<Positioned, Problem> {
-    reads.seen.wait(RentalStatus::NAME, asked.after).await?;
-    let found = sqlx::query(
-        "SELECT v.position, s.row - 'rental' - 'requested_position' AS row, s.customer_id
-         FROM views v LEFT JOIN rental_status s ON s.key = $1
-         WHERE v.name = 'rental-status' AND v.state = 'serving'",
-    )
-    .bind(rental.0)
-    .fetch_optional(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = found.as_ref().map_or(0, |row| unsigned(row.get("position")));
-    let unknown = || Problem::unknown("unknown-rental", "there is no such rental");
-    let row = found.ok_or_else(unknown)?;
-    let (Some(mut shown), Some(customer)) =
-        (row.get::<Option<Value>, _>("row"), row.get::<Option<Uuid>, _>("customer_id"))
-    else {
-        return Err(unknown());
+    let (seen, row) = reads.one::<RentalStatus>(rental.0, asked.after).await?;
+    let Some((row, customer)) = row.and_then(|row| row.customer_id.map(|customer| (row, customer))) else {
+        return Err(Problem::unknown("unknown-rental", "there is no such rental"));
     };
     if caller.role != Role::Courier {
-        caller.may_act_for(CustomerId(customer))?;
+        caller.may_act_for(customer)?;
     }
-    shown["cancellation"] = cancellation(&shown["timeline"]);
+    let mut shown = summary(&row);
+    shown["timeline"] = json!(row.timeline);
+    shown["cancellation"] = cancellation(&row.timeline);
     Ok((position(seen), Json(shown)))
 }
 
+/// A row as the list shows it.
+fn summary(row: &Row) -> Value {
+    json!({
+        "rental_id": row.rental_id,
+        "customer_id": row.customer_id,
+        "item_id": row.item_id,
+        "title": row.title,
+        "units": row.units,
+        "price": row.price,
+        "status": row.status,
+        "due_at": row.due_at,
+    })
+}
+
 /// How far a cancellation got, from the timeline; null where none was requested.
-fn cancellation(timeline: &Value) -> Value {
-    let entries = timeline.as_array().map(Vec::as_slice).unwrap_or_default();
-    let named = |entry: &&Value, name: &str| entry["event"] == name;
-    let Some(begun) = entries.iter().rposition(|entry| named(&entry, "CancellationRequested")) else {
+fn cancellation(timeline: &[Entry]) -> Value {
+    let Some(begun) = timeline.iter().rposition(|entry| entry.event == "CancellationRequested") else {
         return Value::Null;
     };
-    let after = &entries[begun..];
-    let at = |name: &str| {
-        after.iter().find(|entry| named(entry, name)).map_or(Value::Null, |entry| entry["at"].clone())
-    };
+    let after = &timeline[begun..];
+    let at = |name: &str| after.iter().find(|entry| entry.event == name).map(|entry| entry.at);
     json!({
         "requested_at": at("CancellationRequested"),
         "refused_at": at("CancellationRefused"),

@@ -1,0 +1,202 @@
+//! Projectors against a real log: what can't be applied is parked, replicas do no harm, a rebuild serves.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cqrs_es::{Aggregate, DomainEvent};
+use rentstream_domain::Event;
+use rentstream_domain::customer::{Customer, CustomerEvent};
+use rentstream_infra::feed::Feed;
+use rentstream_infra::log::{Append, Log, NewEvent, Recorded};
+use rentstream_infra::settings::Crash;
+use rentstream_projections::projector;
+use rentstream_projections::rebuild;
+use rentstream_projections::tables::Tables;
+use rentstream_projections::view::{Definition, Unappliable, View};
+use rentstream_tests::servers;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Points paid in, by customer. Refuses a deposit of 13 for as long as it's superstitious.
+struct Deposits;
+
+static SUPERSTITIOUS: AtomicBool = AtomicBool::new(true);
+
+impl View for Deposits {
+    const NAME: &'static str = "deposits";
+    const VERSION: i32 = 1;
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[];
+    const INDEXES: &'static [&'static str] = &[];
+    type Row = Vec<i64>;
+
+    fn key(event: &Event) -> Option<Uuid> {
+        match event {
+            Event::Customer(id, _) => Some(id.0),
+            _ => None,
+        }
+    }
+
+    fn apply(row: Option<Vec<i64>>, event: &Event, _: &Recorded) -> Result<Vec<i64>, Unappliable> {
+        let mut row = row.unwrap_or_default();
+        match event {
+            Event::Customer(_, CustomerEvent::PointsDeposited { amount: 13, .. })
+                if SUPERSTITIOUS.load(Ordering::Relaxed) =>
+            {
+                Err(Unappliable("13 brings bad luck".into()))
+            }
+            Event::Customer(_, CustomerEvent::PointsDeposited { amount, .. }) => {
+                row.push(*amount);
+                Ok(row)
+            }
+            _ => Ok(row),
+        }
+    }
+}
+
+const DEPOSITS: Definition = Definition::of::<Deposits>();
+
+async fn log_and_tables() -> (Log, Tables) {
+    let (postgres, name) = (servers::postgres().await, Uuid::new_v4().simple().to_string());
+    let database = format!("log_{name}");
+    postgres.ensure_database(&database).await.unwrap();
+    let log = Log::open(&postgres.url(&database), 4, Crash::default()).unwrap();
+    log.migrate().await.unwrap();
+    // The views' database isn't there: the projector makes it.
+    (log, Tables::open(&postgres.url(&format!("views_{name}")), 8).unwrap())
+}
+
+fn event(customer: Uuid, version: u64, event_type: String, payload: String) -> Append {
+    let (event_version, metadata) = ("1".to_owned(), "{}".to_owned());
+    let events = vec![NewEvent { id: Uuid::now_v7(), event_type, event_version, payload, metadata }];
+    Append {
+        aggregate_type: Customer::TYPE,
+        aggregate_id: customer.to_string(),
+        version,
+        events,
+        claim: None,
+    }
+}
+
+fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
+    let deposited = CustomerEvent::PointsDeposited { amount, at: chrono::Utc::now() };
+    event(customer, version, deposited.event_type(), serde_json::to_string(&deposited).unwrap())
+}
+
+async fn projected(tables: &Tables, position: u64) {
+    let reached = async {
+        loop {
+            let at = sqlx::query_scalar::<_, i64>("SELECT position FROM views WHERE state = 'serving'")
+                .fetch_optional(tables.pool())
+                .await;
+            if matches!(at, Ok(Some(at)) if at.unsigned_abs() >= position) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the view reaches the position");
+}
+
+async fn row(tables: &Tables, customer: Uuid) -> Option<Vec<i64>> {
+    let row: Option<serde_json::Value> = sqlx::query_scalar("SELECT row FROM deposits WHERE key = $1")
+        .bind(customer)
+        .fetch_optional(tables.pool())
+        .await
+        .unwrap();
+    row.map(|row| serde_json::from_value(row).unwrap())
+}
+
+async fn parked(tables: &Tables) -> Vec<(String, Vec<i64>)> {
+    sqlx::query_as("SELECT key, positions FROM parked ORDER BY key").fetch_all(tables.pool()).await.unwrap()
+}
+
+fn project(log: &Log, tables: &Tables) -> CancellationToken {
+    let stop = CancellationToken::new();
+    tokio::spawn(projector::run(DEPOSITS, Feed::new(log.clone(), None), tables.clone(), stop.clone()));
+    stop
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_applied_is_parked_with_its_later_events_and_others_flow_on() {
+    let (log, tables) = log_and_tables().await;
+    let _stop = project(&log, &tables).drop_guard();
+    let (poisoned, sound) = (Uuid::now_v7(), Uuid::now_v7());
+    for append in [
+        deposit(poisoned, 0, 1),
+        deposit(poisoned, 1, 13),
+        deposit(sound, 0, 5),
+        deposit(poisoned, 2, 2),
+        deposit(sound, 1, 6),
+    ] {
+        log.append(append).await.unwrap();
+    }
+    projected(&tables, 5).await;
+    assert_eq!(row(&tables, sound).await, Some(vec![5, 6]));
+    assert_eq!(row(&tables, poisoned).await, Some(vec![1]), "what came before it stays");
+    assert_eq!(parked(&tables).await, [(poisoned.to_string(), vec![2, 4])]);
+
+    assert!(
+        !projector::retry(&DEPOSITS, &log, &tables, &poisoned.to_string()).await.unwrap(),
+        "still bad luck"
+    );
+    assert_eq!(parked(&tables).await.len(), 1);
+    SUPERSTITIOUS.store(false, Ordering::Relaxed);
+    assert!(projector::retry(&DEPOSITS, &log, &tables, &poisoned.to_string()).await.unwrap());
+    assert_eq!(row(&tables, poisoned).await, Some(vec![1, 13, 2]), "in order, nothing twice");
+    assert_eq!(parked(&tables).await, []);
+    SUPERSTITIOUS.store(true, Ordering::Relaxed);
+}
+
+#[tokio::test]
+async fn an_event_from_a_later_version_is_parked_and_others_flow_on() {
+    let (log, tables) = log_and_tables().await;
+    let _stop = project(&log, &tables).drop_guard();
+    let (strange, sound) = (Uuid::now_v7(), Uuid::now_v7());
+    log.append(event(strange, 0, "PointsDoubled".into(), r#"{"PointsDoubled":{}}"#.into())).await.unwrap();
+    log.append(deposit(sound, 0, 5)).await.unwrap();
+    projected(&tables, 2).await;
+    assert_eq!(row(&tables, sound).await, Some(vec![5]));
+    assert_eq!(parked(&tables).await, [(strange.to_string(), vec![1])]);
+}
+
+#[tokio::test]
+async fn two_projectors_of_one_view_and_a_rebuild_meanwhile_apply_each_event_once() {
+    let (log, tables) = log_and_tables().await;
+    let (_one, _other) = (project(&log, &tables).drop_guard(), project(&log, &tables).drop_guard());
+    let customers: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
+    let write = async {
+        for version in 0..20_u64 {
+            let amount = 100 + version.cast_signed();
+            let appends = customers.iter().map(|customer| log.append(deposit(*customer, version, amount)));
+            futures::future::try_join_all(appends).await.unwrap();
+        }
+    };
+    let rebuild = async {
+        projected(&tables, 100).await;
+        let mut told = 0;
+        let rebuilt = rebuild::run(&DEPOSITS, &log, &tables, |position, _| told = position).await.unwrap();
+        assert_eq!((rebuilt.generation, rebuilt.position), (2, told));
+    };
+    tokio::join!(write, rebuild);
+    projected(&tables, 400).await;
+    let all: Vec<i64> = (100..120).collect();
+    for customer in customers {
+        assert_eq!(row(&tables, customer).await.as_ref(), Some(&all));
+    }
+}
+
+#[tokio::test]
+async fn a_views_database_that_is_dropped_is_made_again_while_the_projector_runs() {
+    let (log, tables) = log_and_tables().await;
+    let _stop = project(&log, &tables).drop_guard();
+    let customer = Uuid::now_v7();
+    log.append(deposit(customer, 0, 5)).await.unwrap();
+    projected(&tables, 1).await;
+    let database: String =
+        sqlx::query_scalar("SELECT current_database()::text").fetch_one(tables.pool()).await.unwrap();
+    let server = sqlx::PgPool::connect(&servers::postgres().await.url("postgres")).await.unwrap();
+    sqlx::raw_sql(&format!("DROP DATABASE {database} WITH (FORCE)")).execute(&server).await.unwrap();
+    log.append(deposit(customer, 1, 6)).await.unwrap();
+    projected(&tables, 2).await;
+    assert_eq!(row(&tables, customer).await, Some(vec![5, 6]));
+}
