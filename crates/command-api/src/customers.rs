@@ -4,7 +4,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{patch, post};
-use chrono::Utc;
 use rentstream_domain::CustomerId;
 use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError, Profile};
 use rentstream_domain::text::{Line, Paragraph};
@@ -45,7 +44,7 @@ async fn register(
     let profile = Profile { name, email, phone, address };
     let order = Order::<Customer> {
         id: id.0,
-        command: CustomerCommand::Register { profile, at: Utc::now() },
+        command: CustomerCommand::Register { profile, at: writes.driver.now() },
         status: StatusCode::CREATED,
         body: &move |_| json!({ "customer_id": id }),
         about: None,
@@ -84,7 +83,7 @@ async fn revise(
     };
     let order = Order::<Customer> {
         id: id.0,
-        command: CustomerCommand::Revise { profile, at: Utc::now() },
+        command: CustomerCommand::Revise { profile, at: writes.driver.now() },
         status: StatusCode::OK,
         body: &move |_| json!({ "customer_id": id }),
         about: None,
@@ -109,7 +108,7 @@ async fn deposit(
     caller.must_be(&[Role::Manager])?;
     let order = Order::<Customer> {
         id: id.0,
-        command: CustomerCommand::Deposit { amount: value.amount, at: Utc::now() },
+        command: CustomerCommand::Deposit { amount: value.amount, at: writes.driver.now() },
         status: StatusCode::OK,
         body: &|customer: &Customer| json!({ "balance": customer.points }),
         about: None,

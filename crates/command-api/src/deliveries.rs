@@ -4,7 +4,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
-use chrono::Utc;
 use rentstream_domain::DeliveryId;
 use rentstream_domain::delivery::{Delivery, DeliveryCommand, Parcel};
 use rentstream_domain::processes::fulfilling;
@@ -32,7 +31,7 @@ async fn complete(
     let under_way = writes.driver.store().load::<Delivery>(id).await?.aggregate;
     let order = Order::<Delivery> {
         id: id.0,
-        command: DeliveryCommand::Complete { at: Utc::now() },
+        command: DeliveryCommand::Complete { at: writes.driver.now() },
         status: StatusCode::OK,
         body: &move |_| json!({ "delivery_id": id, "status": "completed" }),
         about: None,

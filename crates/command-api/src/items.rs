@@ -4,7 +4,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{patch, post};
-use chrono::Utc;
 use rentstream_domain::money::MAX_AMOUNT;
 use rentstream_domain::stock::{Details, Fulfilment, Stock, StockCommand, StockError, Terms};
 use rentstream_domain::text::{Line, Paragraph};
@@ -74,7 +73,7 @@ async fn register(
     })?;
     let order = Order::<Stock> {
         id: id.0,
-        command: StockCommand::Register { details, units, at: Utc::now() },
+        command: StockCommand::Register { details, units, at: writes.driver.now() },
         status: StatusCode::CREATED,
         body: &move |_| json!({ "item_id": id }),
         about: None,
@@ -137,7 +136,7 @@ async fn revise(
         fulfilment: value.fulfilment.unwrap_or(old.fulfilment),
         shop: value.shop.unwrap_or(old.shop),
     })?;
-    let command = StockCommand::Revise { details, at: Utc::now() };
+    let command = StockCommand::Revise { details, at: writes.driver.now() };
     writes.once(&intent, &bytes, to_stock(id, command, &move |_| json!({ "item_id": id }))).await
 }
 
@@ -148,7 +147,7 @@ async fn retire(
     Id(id): Id<ItemId>,
 ) -> Result<Answer, Problem> {
     caller.must_be(&[Role::Manager])?;
-    let command = StockCommand::Retire { at: Utc::now() };
+    let command = StockCommand::Retire { at: writes.driver.now() };
     writes.once(&intent, b"", to_stock(id, command, &move |_| json!({ "item_id": id }))).await
 }
 
@@ -167,7 +166,7 @@ async fn count(
     Body { value, bytes }: Body<Count>,
 ) -> Result<Answer, Problem> {
     caller.must_be(&[Role::Manager])?;
-    let at = Utc::now();
+    let at = writes.driver.now();
     let command = match (value.add, value.withdraw) {
         (Some(0), _) => return Err(Problem::invalid("add", "it must be 1 or more")),
         (_, Some(0)) => return Err(Problem::invalid("withdraw", "it must be 1 or more")),

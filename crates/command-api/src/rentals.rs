@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use bytes::Bytes;
-use chrono::Utc;
 use rentstream_domain::customer::{Customer, CustomerError};
 use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
 use rentstream_domain::processes::{renting, returning};
@@ -151,7 +150,7 @@ impl Writes {
         order: RentalOrder,
         claim: Option<Claim>,
     ) -> Result<(), StoreError> {
-        let command = RentalCommand::Request { order, at: Utc::now() };
+        let command = RentalCommand::Request { order, at: self.driver.now() };
         let context = intent.context(Some(rental_id.0));
         let store = self.driver.store();
         match claim {
@@ -255,7 +254,7 @@ async fn cancel(
     writes.may_act_on(&caller, id).await?;
     let order = Order::<Rental> {
         id: id.0,
-        command: RentalCommand::RequestCancellation { reason: value.reason, at: Utc::now() },
+        command: RentalCommand::RequestCancellation { reason: value.reason, at: writes.driver.now() },
         status: StatusCode::ACCEPTED,
         body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
         about: Some(id.0),
@@ -273,7 +272,7 @@ async fn give_back(
     writes.may_act_on(&caller, id).await?;
     let order = Order::<Rental> {
         id: id.0,
-        command: RentalCommand::Return { at: Utc::now() },
+        command: RentalCommand::Return { at: writes.driver.now() },
         status: StatusCode::OK,
         body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
         about: Some(id.0),

@@ -10,6 +10,7 @@ pub mod renting;
 pub mod returning;
 #[cfg(test)]
 mod tests;
+pub mod watching;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -33,8 +34,8 @@ pub struct Process {
 }
 
 /// Every process. A new one is a file of its own and a line here.
-pub const ALL: [Process; 4] =
-    [renting::PROCESS, fulfilling::PROCESS, cancelling::PROCESS, returning::PROCESS];
+pub const ALL: [Process; 5] =
+    [renting::PROCESS, fulfilling::PROCESS, cancelling::PROCESS, returning::PROCESS, watching::PROCESS];
 
 /// Why a payment was declined that nobody wants any more.
 const CALLED_OFF: Word = Word::new("called_off");

@@ -13,6 +13,7 @@ use rentstream_domain::text::Line;
 use rentstream_domain::{Command, DeliveryId, PaymentId, RentalId};
 use tracing::{debug, info};
 
+use crate::clock::Clock;
 use crate::gateway::{Charge, Gateway, GatewayError, Voided};
 use crate::store::{Context, Store, StoreError};
 
@@ -25,6 +26,7 @@ pub struct Driver {
     store: Store,
     gateway: Gateway,
     hold: TimeDelta,
+    clock: Clock,
 }
 
 /// Where a rental came to rest.
@@ -54,8 +56,13 @@ pub enum DriveError {
 
 impl Driver {
     /// A driver; `hold` is how long a rental may wait for its payment, from the request.
-    pub fn new(store: Store, gateway: Gateway, hold: TimeDelta) -> Self {
-        Self { store, gateway, hold }
+    pub fn new(store: Store, gateway: Gateway, hold: TimeDelta, clock: Clock) -> Self {
+        Self { store, gateway, hold, clock }
+    }
+
+    /// What time it is in the shop.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// The aggregates behind.
@@ -77,7 +84,7 @@ impl Driver {
         for _ in 0..STEPS {
             let (journey, seen) = self.look(rental).await?;
             position = position.max(seen);
-            let step = (process.next)(&journey, Utc::now());
+            let step = (process.next)(&journey, self.clock.now());
             debug!(process = process.name, %rental, ?step, "Next step");
             let done = match step {
                 Step::Rest => return Ok(Rest { until: None, position, journey }),
@@ -173,24 +180,24 @@ impl Driver {
             Effect::Charge(payment) => {
                 Ok(match self.gateway.charge(payment.0, amount, currency.code(), token, &metadata).await {
                     Charge::Approved { reference } => {
-                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
+                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: self.clock.now() }
                     }
                     Charge::Declined { reason } => {
-                        PaymentCommand::Decline { reason: Line::lossy(&reason), at: Utc::now() }
+                        PaymentCommand::Decline { reason: Line::lossy(&reason), at: self.clock.now() }
                     }
                     Charge::Deferred { why } => {
                         info!(%payment, rental = %journey.rental_id, why, "Payment deferred");
-                        PaymentCommand::Defer { at: Utc::now() }
+                        PaymentCommand::Defer { at: self.clock.now() }
                     }
                 })
             }
             Effect::Void(payment) => {
                 Ok(match self.gateway.void(payment.0, amount, currency.code(), token, &metadata).await? {
                     Voided::NotCharged => {
-                        PaymentCommand::Decline { reason: Line::lossy("called_off"), at: Utc::now() }
+                        PaymentCommand::Decline { reason: Line::lossy("called_off"), at: self.clock.now() }
                     }
                     Voided::Charged { reference } => {
-                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: Utc::now() }
+                        PaymentCommand::Approve { reference: Line::lossy(&reference), at: self.clock.now() }
                     }
                 })
             }
@@ -199,7 +206,7 @@ impl Driver {
                     return Err(unreadable("is not being refunded").into());
                 };
                 let reference = self.gateway.refund(payment.0, reference.as_str()).await?;
-                Ok(PaymentCommand::ConfirmRefund { reference: Line::lossy(&reference), at: Utc::now() })
+                Ok(PaymentCommand::ConfirmRefund { reference: Line::lossy(&reference), at: self.clock.now() })
             }
         }
     }

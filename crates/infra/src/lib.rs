@@ -8,6 +8,7 @@
 //! (processes on that loop); then [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
 //! [`settings`].
 
+pub mod clock;
 pub mod driver;
 pub mod feed;
 pub mod gateway;

@@ -212,7 +212,7 @@ async fn work(
 ) {
     let mut failing = false;
     while !shutdown.is_cancelled() {
-        let taken = match take(&pool, process.name).await {
+        let taken = match take(&pool, process.name, driver.now()).await {
             Ok(tasks) => tasks,
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -239,7 +239,7 @@ async fn work(
     }
 }
 
-async fn take(pool: &PgPool, process: &str) -> Result<Vec<Task>, sqlx::Error> {
+async fn take(pool: &PgPool, process: &str, now: DateTime<Utc>) -> Result<Vec<Task>, sqlx::Error> {
     sqlx::query(
         "UPDATE tasks SET due_at = $3, attempts = attempts + 1 WHERE process = $1 AND rental_id IN (
              SELECT t.rental_id FROM tasks t WHERE t.process = $1 AND t.due_at <= $2
@@ -247,8 +247,8 @@ async fn take(pool: &PgPool, process: &str) -> Result<Vec<Task>, sqlx::Error> {
          ) RETURNING rental_id, woken_at, attempts",
     )
     .bind(process)
-    .bind(Utc::now())
-    .bind(Utc::now() + LEASE)
+    .bind(now)
+    .bind(now + LEASE)
     .bind(AT_A_TIME)
     .try_map(|row| {
         Ok(Task {
@@ -266,7 +266,7 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
     let context = Context::of_process(process.name, rental.0);
     let driven = tokio::select! {
         driven = driver.drive(&process, rental, &context) => driven,
-        never = renew(&pool, process.name, &task) => match never {},
+        never = renew(&pool, &driver, process.name, &task) => match never {},
     };
     // If an event has asked for the rental again meanwhile, `woken_at` differs and its own due date stands.
     let kept = match &driven {
@@ -281,7 +281,7 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
         }
         Ok(Rest { until: Some(until), .. }) => again(&pool, process.name, &task, *until, None).await,
         Err(error) => {
-            let next = Utc::now() + backoff(attempts.unsigned_abs());
+            let next = driver.now() + backoff(attempts.unsigned_abs());
             warn!(process = process.name, %rental, attempts, %error, %next, "A step failed, will try again");
             again(&pool, process.name, &task, next, Some(error.to_string())).await
         }
@@ -293,7 +293,7 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
 }
 
 /// Keeps others away from a rental for as long as it's being driven.
-async fn renew(pool: &PgPool, process: &str, task: &Task) -> Infallible {
+async fn renew(pool: &PgPool, driver: &Driver, process: &str, task: &Task) -> Infallible {
     loop {
         tokio::time::sleep(RENEW).await;
         // A lease that can't be renewed runs out; driving a rental twice does no harm.
@@ -303,7 +303,7 @@ async fn renew(pool: &PgPool, process: &str, task: &Task) -> Infallible {
         .bind(process)
         .bind(task.rental.0)
         .bind(task.woken_at)
-        .bind(Utc::now() + LEASE)
+        .bind(driver.now() + LEASE)
         .execute(pool)
         .await;
     }

@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 
+use crate::clock::Clock;
+
+/// Ten years, in seconds.
+const MOST_AHEAD: u64 = 315_360_000;
+
 /// What can be set. Secrets are masked when it's printed.
 #[derive(Clone)]
 pub struct Settings {
@@ -35,6 +40,8 @@ pub struct Settings {
     pub stream_max_bytes: i64,
     /// `RENTSTREAM_LOG_FORMAT`: `text` or `json`.
     pub log_format: LogFormat,
+    /// `RENTSTREAM_CLOCK_AHEAD`, seconds (0): how far the shop's clock is ahead, to try out due dates.
+    pub clock: Clock,
     /// `RENTSTREAM_CRASH_AFTER`: fault injection, see [`Crash`].
     pub crash: Crash,
 }
@@ -142,6 +149,16 @@ impl Settings {
             )?
             .cast_signed(),
             log_format: parse(&get, "RENTSTREAM_LOG_FORMAT", "text", "text or json")?,
+            clock: Clock::ahead(TimeDelta::seconds(
+                within(
+                    &get,
+                    "RENTSTREAM_CLOCK_AHEAD",
+                    0,
+                    0..=MOST_AHEAD,
+                    "a number of seconds, 0 to 315360000",
+                )?
+                .cast_signed(),
+            )),
             crash: Crash(get("RENTSTREAM_CRASH_AFTER")),
         };
         if settings.jwt_secret.as_ref().is_some_and(|secret| secret.len() < 32) {

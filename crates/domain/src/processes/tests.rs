@@ -6,7 +6,9 @@ mod world;
 
 use chrono::{DateTime, Utc};
 
-use super::{ALL, Effect, Journey, Process, Step, Wake, cancelling, fulfilling, renting, returning};
+use super::{
+    ALL, Effect, Journey, Process, Step, Wake, cancelling, fulfilling, renting, returning, watching,
+};
 use crate::customer::{CustomerCommand, CustomerEvent, Spend};
 use crate::delivery::{Delivery, DeliveryCommand, DeliveryEvent};
 use crate::fixtures::{
@@ -407,8 +409,12 @@ fn an_event_wakes_those_who_have_to_do_with_it() {
     assert_eq!(awake(&rental(RentalEvent::CancellationRefused { customer_id, at })), ["fulfilling now"]);
     assert_eq!(awake(&Event::Delivery(DeliveryId::of(RENTAL), completed)), ["fulfilling now"]);
     assert_eq!(awake(&rental(RentalEvent::RentalCancelled { customer_id, at })), ["cancelling now"]);
-    assert_eq!(awake(&rental(RentalEvent::RentalReturned { customer_id, at })), ["returning now"]);
-    assert_eq!(awake(&rental(RentalEvent::RentalDelivered { customer_id, at })), [""; 0]);
+    assert_eq!(
+        awake(&rental(RentalEvent::RentalReturned { customer_id, at })),
+        ["returning now", "watching settled"]
+    );
+    assert_eq!(awake(&rental(RentalEvent::RentalDelivered { customer_id, at })), ["watching now"]);
+    assert_eq!(awake(&rental(RentalEvent::RentalOverdue { customer_id, due: at, at })), [""; 0]);
 }
 
 fn awake(event: &Event) -> Vec<String> {
@@ -427,4 +433,36 @@ fn awake(event: &Event) -> Vec<String> {
         .collect();
     awake.sort();
     awake
+}
+
+mod watching_does {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn next(state: RentalState) -> Step {
+        watching::next(&journey(state), now())
+    }
+
+    #[test]
+    fn by_waiting_for_the_due_date() {
+        let due = now();
+        assert_eq!(
+            next(RentalState::Delivered { due: Some(due) }),
+            Step::Wait(due + TimeDelta::milliseconds(1))
+        );
+    }
+
+    #[test]
+    fn by_marking_a_loan_overdue_once_its_due_date_has_passed() {
+        let due = Some(now() - TimeDelta::milliseconds(1));
+        assert_eq!(next(RentalState::Delivered { due }), to_rental(RentalCommand::MarkOverdue { at: now() }));
+        assert_eq!(next(RentalState::Overdue { due: now() }), Step::Rest);
+    }
+
+    #[test]
+    fn nothing_about_a_sale_or_a_loan_that_came_back() {
+        assert_eq!(next(RentalState::Delivered { due: None }), Step::Rest);
+        assert_eq!(next(RentalState::Returned), Step::Rest);
+    }
 }

@@ -1,0 +1,191 @@
+//! What the databases and the gateway say, beside HTTP: for what must have happened exactly once, and for
+//! knowing that everything is at rest.
+
+use rentstream_domain::processes;
+use serde_json::{Value, json};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::{Rental, World};
+
+/// The four views, as tables.
+pub const VIEWS: [&str; 4] = ["customer_history", "my_page", "rental_status", "catalogue"];
+
+/// Whether all is at rest at a moment, and what it looks like.
+const AT_REST: &str = "
+    SELECT h.position AS head,
+        (SELECT coalesce(min(c.position), 0) FROM checkpoints c) AS slowest,
+        (SELECT count(*) FROM checkpoints) AS processes,
+        -- One that was tried is being driven, or waits for another try; one that wasn't waits for its time.
+        (SELECT count(*) FROM tasks t WHERE t.due_at <= now() OR t.attempts > 0) AS active,
+        (SELECT coalesce(json_agg(t), '[]'::json)::text FROM tasks t) AS tasks,
+        (SELECT coalesce(json_agg(c), '[]'::json)::text FROM checkpoints c) AS checkpoints
+    FROM log_head h";
+
+impl World {
+    /// Waits until every process has read the whole log and has nothing to do now, and every view has seen it.
+    pub async fn settle(&self) -> u64 {
+        let seen = std::sync::Mutex::new(String::new());
+        let settled = tokio::time::timeout(crate::world::PATIENCE, async {
+            self.within(crate::world::PATIENCE * 2, "all is at rest", || async {
+                let (head, state) = self.at_rest().await;
+                *seen.lock().unwrap() = state;
+                head
+            })
+            .await
+        })
+        .await;
+        settled.unwrap_or_else(|_| panic!("it did not come to rest: {}", seen.lock().unwrap()))
+    }
+
+    async fn at_rest(&self) -> (Option<u64>, String) {
+        let log = match sqlx::query(AT_REST).fetch_one(&self.log).await {
+            Ok(row) => row,
+            Err(error) => return (None, error.to_string()),
+        };
+        let head: i64 = log.get("head");
+        let views = sqlx::query(
+            "SELECT count(*) AS count, min(position) AS slowest FROM views WHERE state = 'serving'",
+        )
+        .fetch_one(&self.views)
+        .await;
+        let (count, slowest) = match views {
+            Ok(row) => (row.get::<i64, _>("count"), row.get::<Option<i64>, _>("slowest").unwrap_or(-1)),
+            Err(error) => return (None, error.to_string()),
+        };
+        let rest = log.get::<i64, _>("processes").unsigned_abs() == processes::ALL.len() as u64
+            && log.get::<i64, _>("slowest") == head
+            && log.get::<i64, _>("active") == 0
+            && count == 4
+            && slowest >= head;
+        let state = format!(
+            "head {head}, {count} views from {slowest} on, processes {}, tasks {}",
+            log.get::<String, _>("checkpoints"),
+            log.get::<String, _>("tasks"),
+        );
+        (rest.then_some(head.unsigned_abs()), state)
+    }
+
+    /// Waits until JetStream holds what the log holds now, by what `rentstream check` says of it.
+    pub async fn mirrored(&self) {
+        let head = self.head().await;
+        let said = std::sync::Mutex::new(String::new());
+        let holds = || {
+            let said = said.lock().unwrap();
+            let mirrored =
+                said.lines().find_map(|line| line.strip_prefix("mirror: ")?.split(' ').next()?.parse().ok());
+            mirrored.is_some_and(|mirrored: u64| mirrored >= head)
+        };
+        let mirrored = tokio::time::timeout(crate::world::PATIENCE, async {
+            while !holds() {
+                let output = self.run(&["check"]).await;
+                *said.lock().unwrap() = String::from_utf8_lossy(&output.stdout).into_owned();
+            }
+        });
+        let mirrored = mirrored.await;
+        assert!(
+            mirrored.is_ok(),
+            "the mirror does not hold the log's {head} events: {}",
+            said.lock().unwrap()
+        );
+    }
+
+    /// Drops the views' database, whoever is connected to it.
+    pub async fn drop_views(&self) {
+        use sqlx::{Connection, Executor, PgConnection};
+        let (server, name) = self.system.views_url.rsplit_once('/').unwrap();
+        let mut admin = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        admin.execute(format!("DROP DATABASE {name} WITH (FORCE)").as_str()).await.unwrap();
+        admin.close().await.unwrap();
+    }
+
+    /// The log's head.
+    pub async fn head(&self) -> u64 {
+        let head: i64 =
+            sqlx::query_scalar("SELECT position FROM log_head").fetch_one(&self.log).await.unwrap();
+        head.unsigned_abs()
+    }
+
+    /// What happened to a rental, its payment, its delivery and its units, in order.
+    pub async fn events(&self, rental: Uuid) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT event_type FROM events
+             WHERE aggregate_id = $1 OR payload::text LIKE '%' || $1 || '%' ORDER BY position",
+        )
+        .bind(rental.to_string())
+        .fetch_all(&self.log)
+        .await
+        .unwrap()
+    }
+
+    /// How often something happened to a rental.
+    pub async fn count(&self, rental: Uuid, event: &str) -> usize {
+        self.events(rental).await.iter().filter(|name| *name == event).count()
+    }
+
+    /// All events of a kind.
+    pub async fn count_all(&self, event: &str) -> i64 {
+        self.try_count_all(event).await.unwrap()
+    }
+
+    /// As [`World::count_all`], of a log that may be away.
+    ///
+    /// # Errors
+    /// While it is.
+    pub async fn try_count_all(&self, event: &str) -> Result<i64, sqlx::Error> {
+        let counted = sqlx::query_scalar("SELECT count(*) FROM events WHERE event_type = $1");
+        counted.bind(event).fetch_one(&self.log).await
+    }
+
+    /// Every row of a view.
+    pub async fn rows(&self, view: &str) -> Vec<(String, String)> {
+        sqlx::query(&format!("SELECT key::text AS key, row::text AS row FROM {view} ORDER BY key"))
+            .try_map(|row: sqlx::postgres::PgRow| Ok((row.try_get("key")?, row.try_get("row")?)))
+            .fetch_all(&self.views)
+            .await
+            .unwrap()
+    }
+
+    /// Every row of every view.
+    pub async fn all_rows(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
+        let mut all = Vec::new();
+        for view in VIEWS {
+            all.push((view, self.rows(view).await));
+        }
+        all
+    }
+
+    /// Lets the time pass for which a process that died holds its tasks, and for which the command API is left
+    /// alone with a rental.
+    pub async fn leases_run_out(&self) {
+        sqlx::query("UPDATE tasks SET due_at = now()").execute(&self.log).await.unwrap();
+    }
+
+    /// What the gateway has charged for a rental, and what it has given back: one pair for each charge.
+    pub async fn charges(&self, rental: &Rental) -> Vec<(i64, i64)> {
+        self.charges_for(&json!(rental.id)).await
+    }
+
+    /// As [`World::charges`], by the rental's id.
+    pub async fn charges_for(&self, rental: &Value) -> Vec<(i64, i64)> {
+        let ledger = self.ledger().await;
+        let charges = ledger["charges"].as_array().unwrap().iter();
+        let of_it = charges.filter(|charge| charge["metadata"]["rental_id"] == *rental);
+        of_it
+            .map(|charge| (charge["amount"].as_i64().unwrap(), charge["refunded"].as_i64().unwrap()))
+            .collect()
+    }
+
+    /// The gateway's whole ledger.
+    pub async fn ledger(&self) -> Value {
+        let url = format!("{}/sandbox/ledger", self.address("gateway"));
+        self.http.get(url).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The weather at the gateway: `ok`, `slow`, `failing` or `down`.
+    pub async fn gateway(&self, mode: &str) {
+        let url = format!("{}/sandbox/mode", self.address("gateway"));
+        let answer = self.http.post(url).json(&json!({ "mode": mode })).send().await.unwrap();
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+}
