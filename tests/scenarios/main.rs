@@ -1,1 +1,15 @@
-fn main(){}
+//! What must work, each behaviour a test of its own; see the acceptance table.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests fail by panicking")]
+
+mod bad_input;
+mod cancelling;
+mod crashing;
+mod delivering;
+mod holding;
+mod offering;
+mod outages;
+mod projecting;
+mod renting;
+mod safe;
+mod seeing;
+mod shape;

@@ -1,1 +1,24 @@
-//! .
+//! The system as its users meet it, for scenarios: the real executable, a real Postgres, a real nats-server.
+//!
+//! Never true in here: a part of the product is replaced by something that only tests know, a wait without a
+//! bound, a child that outlives the test binary.
+//!
+//! Reading order: [`world`] (a running system), [`client`] (asking it), [`shop`] (what scenarios speak of:
+//! customers, items, rentals), [`state`] (what databases and gateway say, and [`World::settle`]); below lie
+//! [`keeper`] (children that die with us) and [`servers`] (what all worlds share).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness has nobody to hand an error to but the test"
+)]
+
+pub mod client;
+pub mod keeper;
+pub mod servers;
+pub mod shop;
+pub mod state;
+pub mod world;
+
+pub use client::{Answer, Ask};
+pub use shop::{Customer, Item, Rental, book, bouquet, car, ebook};
+pub use world::World;

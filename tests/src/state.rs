@@ -2,14 +2,12 @@
 //! knowing that everything is at rest.
 
 use rentstream_domain::processes;
+use rentstream_projections::views;
 use serde_json::{Value, json};
 use sqlx::Row;
 use uuid::Uuid;
 
 use crate::{Rental, World};
-
-/// The four views, as tables.
-pub const VIEWS: [&str; 4] = ["customer_history", "my_page", "rental_status", "catalogue"];
 
 /// Whether all is at rest at a moment, and what it looks like.
 const AT_REST: &str = "
@@ -56,7 +54,7 @@ impl World {
         let rest = log.get::<i64, _>("processes").unsigned_abs() == processes::ALL.len() as u64
             && log.get::<i64, _>("slowest") == head
             && log.get::<i64, _>("active") == 0
-            && count == 4
+            && usize::try_from(count) == Ok(views::ALL.len())
             && slowest >= head;
         let state = format!(
             "head {head}, {count} views from {slowest} on, processes {}, tasks {}",
@@ -137,20 +135,23 @@ impl World {
         counted.bind(event).fetch_one(&self.log).await
     }
 
-    /// Every row of a view.
+    /// Every row of a view, as in `customer-history`.
     pub async fn rows(&self, view: &str) -> Vec<(String, String)> {
-        sqlx::query(&format!("SELECT key::text AS key, row::text AS row FROM {view} ORDER BY key"))
-            .try_map(|row: sqlx::postgres::PgRow| Ok((row.try_get("key")?, row.try_get("row")?)))
-            .fetch_all(&self.views)
-            .await
-            .unwrap()
+        sqlx::query(&format!(
+            "SELECT key::text AS key, row::text AS row FROM {} ORDER BY key",
+            view.replace('-', "_")
+        ))
+        .try_map(|row: sqlx::postgres::PgRow| Ok((row.try_get("key")?, row.try_get("row")?)))
+        .fetch_all(&self.views)
+        .await
+        .unwrap()
     }
 
     /// Every row of every view.
     pub async fn all_rows(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
         let mut all = Vec::new();
-        for view in VIEWS {
-            all.push((view, self.rows(view).await));
+        for view in views::ALL {
+            all.push((view.name, self.rows(view.name).await));
         }
         all
     }

@@ -1,0 +1,151 @@
+//! Cancelling: rows 23, 24 and 26. Holds are in `holding`, crashes in `crashing`.
+
+use futures::future::join_all;
+use rentstream_tests::shop::points;
+use rentstream_tests::{Rental, World, book, bouquet, car};
+use serde_json::Value;
+
+/// What a cancellation of a delivery does, each once.
+pub(crate) const SAGA: [&str; 6] = [
+    "CancellationRequested",
+    "DeliveryCancelled",
+    "RefundRequested",
+    "PaymentRefunded",
+    "RentalCancelled",
+    "UnitsReleased",
+];
+
+#[tokio::test]
+async fn a_cancellation_undoes_delivery_payment_and_reservation() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book().units(3)).await;
+    let rental = world.rent(&minji, book).await;
+    world.settle().await;
+    assert_eq!(world.row(&minji, &rental).await["delivery"]["status"], "started");
+
+    assert_eq!(world.cancel(&minji, &rental).await.expect(202)["status"], "cancelling");
+    world.settle().await;
+    let row = world.row(&minji, &rental).await;
+    assert_eq!(row["status"], "cancelled");
+    assert_eq!(row["delivery"]["status"], "cancelled");
+    assert_eq!(row["payment"]["status"], "refunded");
+    assert_eq!(world.charges(&rental).await, [(1500, 1500)]);
+    assert_eq!(world.available(book).await, 3);
+    let events = world.events(rental.id).await;
+    let saga: Vec<_> = events.iter().filter(|event| SAGA.contains(&event.as_str())).collect();
+    assert_eq!(saga, SAGA.iter().collect::<Vec<_>>());
+
+    let shown = world.get(&format!("/v1/rentals/{}", rental.id)).by(&minji).after_seen().await.expect(200);
+    for step in ["requested_at", "delivery_cancelled_at", "refunded_at", "cancelled_at", "units_released_at"]
+    {
+        assert!(shown["cancellation"][step].is_string(), "{step} in {}", shown["cancellation"]);
+    }
+}
+
+#[tokio::test]
+async fn cancelled_points_are_points_again() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let peonies = world.item(bouquet().price(700)).await;
+    world.deposit(&minji, 1000).await.expect(200);
+    let rental = Rental::from(world.try_rent(&minji, peonies, &points()).await.expect(201));
+    assert_eq!(world.my_page(&minji).await["points"], 300);
+    world.cancel(&minji, &rental).await.expect(202);
+    world.cancel(&minji, &rental).await.expect(202);
+    world.settle().await;
+    assert_eq!(world.my_page(&minji).await["points"], 1000);
+    assert_eq!(world.count(rental.id, "PointsRefunded").await, 1);
+}
+
+#[tokio::test]
+async fn what_is_delivered_is_too_late_to_cancel() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book().units(3)).await;
+    let rental = world.rent(&minji, book).await;
+    world.settle().await;
+    world.deliver(&rental).await.expect(200);
+    world.cancel(&minji, &rental).await.refused(409, "too-late-to-cancel");
+    world.settle().await;
+    assert_eq!(world.row(&minji, &rental).await["status"], "delivered");
+    assert_eq!(world.charges(&rental).await, [(1500, 0)]);
+    assert_eq!(world.available(book).await, 2);
+}
+
+#[tokio::test]
+async fn of_courier_and_cancellation_at_once_one_wins_all() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book().units(12)).await;
+    let mut rentals = Vec::new();
+    for _ in 0..12 {
+        rentals.push(world.rent(&minji, book).await);
+    }
+    world.settle().await;
+    join_all(
+        rentals
+            .iter()
+            .map(|rental| async { tokio::join!(world.deliver(rental), world.cancel(&minji, rental)) }),
+    )
+    .await;
+    world.settle().await;
+    let mut with_the_customer = 0;
+    for rental in &rentals {
+        let row = world.row(&minji, rental).await;
+        let (status, delivery) =
+            (row["status"].as_str().unwrap(), row["delivery"]["status"].as_str().unwrap());
+        let refunded = world.charges(rental).await[0].1;
+        match (status, delivery, refunded) {
+            ("delivered", "completed", 0) => with_the_customer += 1,
+            ("cancelled", "cancelled", 1500) => {}
+            half => panic!("neither delivered nor cancelled: {half:?}"),
+        }
+    }
+    assert_eq!(world.available(book).await, 12 - with_the_customer);
+}
+
+#[tokio::test]
+async fn a_second_cancellation_changes_nothing() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book()).await;
+    let rental = world.rent(&minji, book).await;
+    for answer in join_all((0..5).map(|_| world.cancel(&minji, &rental))).await {
+        answer.expect(202);
+    }
+    world.settle().await;
+    assert_eq!(world.cancel(&minji, &rental).await.expect(202)["status"], "cancelled");
+    world.settle().await;
+    assert_eq!(world.charges(&rental).await, [(1500, 1500)]);
+    for event in SAGA {
+        assert_eq!(world.count(rental.id, event).await, 1, "{event}");
+    }
+    assert_eq!(world.available(book).await, 3);
+}
+
+#[tokio::test]
+async fn a_returned_loan_cannot_be_cancelled() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let car = world.item(car()).await;
+    let rental = world.rent(&minji, car).await;
+    world.settle().await;
+    world.give_back(&minji, &rental).await.expect(200);
+    world.cancel(&minji, &rental).await.refused(409, "already-returned");
+    world.settle().await;
+    assert_eq!(world.row(&minji, &rental).await["status"], "returned");
+    assert_eq!(world.charges(&rental).await, [(80_000, 0)]);
+    assert_eq!(world.available(car).await, 1);
+}
+
+#[tokio::test]
+async fn a_rejected_rental_cannot_be_cancelled() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book()).await;
+    let declined = world.try_rent(&minji, book, &rentstream_tests::shop::declined_card()).await.expect(402);
+    let rejected = Rental { id: declined.id("rental_id"), delivery: None, answer: declined };
+    world.cancel(&minji, &rejected).await.refused(409, "not-accepted");
+    assert_eq!(world.row(&minji, &rejected).await["times"]["cancellation_requested_at"], Value::Null);
+}

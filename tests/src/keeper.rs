@@ -1,0 +1,123 @@
+//! Children that die with the test binary, however it ends.
+//!
+//! The system tells a child of its parent *thread's* death, and the test harness ends a thread with each
+//! test. So one thread, which stays, starts them all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{LazyLock, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Between two looks at a child.
+const LOOK: Duration = Duration::from_millis(10);
+/// How many bytes of a log are shown when a test fails.
+const TAIL: usize = 6_000;
+
+type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
+
+static KEEPER: LazyLock<std::sync::Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
+    let (orders, received) = mpsc::channel::<Order>();
+    std::thread::Builder::new()
+        .name("keeper".into())
+        .spawn(move || {
+            for (mut command, reply) in received {
+                let _ = reply.send(command.spawn());
+            }
+        })
+        .unwrap();
+    std::sync::Mutex::new(orders)
+});
+
+/// Starts a child on the thread that stays.
+pub fn spawn(command: Command) -> Child {
+    let (reply, started) = mpsc::channel();
+    let what = format!("{command:?}");
+    KEEPER.lock().unwrap().send((command, reply)).unwrap();
+    started.recv().unwrap().unwrap_or_else(|error| panic!("could not start {what}: {error}"))
+}
+
+/// A process of the system under test, with its log. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    log_start: usize,
+}
+
+impl Running {
+    /// Starts `program` with nothing in its environment but `settings`; its output is added to `log`.
+    pub fn start(program: &Path, arguments: &[&str], settings: &[(String, String)], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).unwrap();
+        let log_start = usize::try_from(output.metadata().unwrap().len()).unwrap();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .args(arguments)
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        Self { name: arguments.join(" "), child: spawn(command), log: log.to_owned(), log_start }
+    }
+
+    /// What was started, as in `command-api`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The end of what it has written.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let start = self.log_start.max(text.len().saturating_sub(TAIL)).min(text.len());
+        String::from_utf8_lossy(&text[start..]).into_owned()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn end(&mut self, bound: Duration) -> ExitStatus {
+        let deadline = Instant::now() + bound;
+        loop {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "`{}` did not end within {bound:?}:\n{}",
+                self.name,
+                self.log_tail()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// SIGTERM: it may finish what it has begun.
+    pub fn terminate(&mut self) {
+        if self.ended().is_none() {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        }
+    }
+
+    /// SIGKILL, as at any instruction; returns once it's gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
