@@ -5,6 +5,7 @@ mod bad_input;
 mod cancelling;
 mod crashing;
 mod delivering;
+mod due_dates;
 mod holding;
 mod offering;
 mod outages;

@@ -82,7 +82,10 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 /// Runs a command that can be given up at any time.
-async fn unless(shutdown: &CancellationToken, command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+async fn unless(
+    shutdown: &CancellationToken,
+    command: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
     tokio::select! {
         done = command => done,
         () = shutdown.cancelled() => anyhow::bail!("interrupted"),
