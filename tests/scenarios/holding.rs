@@ -44,9 +44,9 @@ async fn a_failing_gateway_holds_the_rental_and_its_return_accepts_it() {
 }
 
 #[tokio::test]
-async fn a_slow_gateway_that_charged_unheard_charges_once() {
+async fn a_slow_gateway_holds_the_rental_and_charges_it_once() {
     let (world, minji, _, rental) = held("slow", "60").await;
-    // The work was done at once, only its answer was late.
+    // It made the payment's intent unheard; that one is gone on with, no second one is made.
     world.gateway("ok").await;
     becomes(&world, &minji, &rental, "accepted").await;
     world.settle().await;
@@ -69,7 +69,7 @@ async fn a_gateway_that_never_comes_back_rejects_the_rental_and_frees_its_unit()
 }
 
 #[tokio::test]
-async fn what_a_slow_gateway_charged_for_a_hold_that_ended_is_given_back() {
+async fn a_hold_that_ends_at_a_slow_gateway_leaves_nothing_charged() {
     let (world, minji, book, rental) = held("slow", "2").await;
     becomes(&world, &minji, &rental, "rejected").await;
     world.gateway("ok").await;

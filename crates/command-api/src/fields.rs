@@ -1,5 +1,9 @@
 //! How fields of a body are read.
 
+use rentstream_domain::rental::PaymentMethod;
+use rentstream_domain::stock::Terms;
+use rentstream_domain::text::Line;
+use rentstream_infra::http::Problem;
 use serde::{Deserialize, Deserializer};
 
 /// A field of a PATCH: left out, null, or a value. Use with `#[serde(default, deserialize_with = "given")]`.
@@ -8,4 +12,67 @@ use serde::{Deserialize, Deserializer};
 /// When the value can't be read.
 pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// How to pay, as a client says it. Read as plain members, so that an error can name the one to blame.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paying {
+    method: Method,
+    token: Option<Line>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Method {
+    Points,
+    Card,
+}
+
+impl TryFrom<Paying> for PaymentMethod {
+    type Error = Problem;
+
+    fn try_from(Paying { method, token }: Paying) -> Result<Self, Problem> {
+        match (method, token) {
+            (Method::Points, None) => Ok(Self::Points {}),
+            (Method::Card, Some(token)) => Ok(Self::Card { token }),
+            (Method::Points, Some(_)) => Err(Problem::invalid("payment.token", "points take no token")),
+            (Method::Card, None) => Err(Problem::invalid("payment.token", "a card is paid by its token")),
+        }
+    }
+}
+
+/// Terms, as a client says them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TermsField {
+    #[serde(rename = "type")]
+    kind: TermsKind,
+    days: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TermsKind {
+    Loan,
+    Sale,
+}
+
+/// Ten years.
+const MOST_DAYS: u16 = 3_650;
+
+impl TryFrom<TermsField> for Terms {
+    type Error = Problem;
+
+    fn try_from(TermsField { kind, days }: TermsField) -> Result<Self, Problem> {
+        match (kind, days) {
+            (TermsKind::Loan, None) => Ok(Self::Loan { days: Self::A_WEEK }),
+            (TermsKind::Loan, Some(days @ 1..=MOST_DAYS)) => Ok(Self::Loan { days }),
+            (TermsKind::Loan, Some(_)) => {
+                Err(Problem::invalid("terms.days", format!("it must be from 1 to {MOST_DAYS}")))
+            }
+            (TermsKind::Sale, None) => Ok(Self::Sale {}),
+            (TermsKind::Sale, Some(_)) => Err(Problem::invalid("terms.days", "a sale has no days")),
+        }
+    }
 }

@@ -15,14 +15,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::Writes;
-use crate::fields::given;
+use crate::fields::{TermsField, given};
 use crate::intent::Intent;
 use crate::once::{Answer, Order};
 
 /// Words to find an item by.
 const MOST_TAGS: usize = 20;
-/// Ten years.
-const MOST_DAYS: u16 = 3_650;
 
 pub(crate) fn routes() -> Router<Writes> {
     Router::new()
@@ -42,7 +40,7 @@ struct Registration {
     price: i64,
     #[serde(default)]
     currency: Currency,
-    terms: Terms,
+    terms: TermsField,
     fulfilment: Fulfilment,
     /// To be given: a number, or null for unlimited.
     #[serde(default, deserialize_with = "given")]
@@ -67,7 +65,7 @@ async fn register(
         tags: value.tags,
         description: value.description,
         price: Money { amount: value.price, currency: value.currency },
-        terms: value.terms,
+        terms: value.terms.try_into()?,
         fulfilment: value.fulfilment,
         shop: value.shop,
     })?;
@@ -88,11 +86,6 @@ fn checked(details: Details) -> Result<Details, Problem> {
     if details.tags.len() > MOST_TAGS {
         return Err(Problem::invalid("tags", format!("there can be {MOST_TAGS} tags at most")));
     }
-    if let Terms::Loan { days } = details.terms
-        && !(1..=MOST_DAYS).contains(&days)
-    {
-        return Err(Problem::invalid("terms.days", format!("it must be from 1 to {MOST_DAYS}")));
-    }
     Ok(details)
 }
 
@@ -107,7 +100,7 @@ struct Revision {
     description: Option<Option<Paragraph>>,
     price: Option<i64>,
     currency: Option<Currency>,
-    terms: Option<Terms>,
+    terms: Option<TermsField>,
     fulfilment: Option<Fulfilment>,
     #[serde(default, deserialize_with = "given")]
     shop: Option<Option<Line>>,
@@ -132,7 +125,7 @@ async fn revise(
             amount: value.price.unwrap_or(old.price.amount),
             currency: value.currency.unwrap_or(old.price.currency),
         },
-        terms: value.terms.unwrap_or(old.terms),
+        terms: value.terms.map_or(Ok(old.terms), Terms::try_from)?,
         fulfilment: value.fulfilment.unwrap_or(old.fulfilment),
         shop: value.shop.unwrap_or(old.shop),
     })?;

@@ -25,6 +25,7 @@ use serde_json::json;
 use tracing::{Instrument, Span, info, warn};
 
 use crate::Writes;
+use crate::fields::Paying;
 use crate::intent::Intent;
 use crate::once::{Answer, Order, again};
 
@@ -46,7 +47,7 @@ struct Request {
     item_id: ItemId,
     #[serde(default = "one")]
     units: u32,
-    payment: PaymentMethod,
+    payment: Paying,
     deliver_to: Option<Paragraph>,
 }
 
@@ -113,6 +114,7 @@ impl Writes {
     /// Makes the order from what the client asked for and what the shop's item says.
     async fn order(&self, request: Request) -> Result<RentalOrder, Problem> {
         let Request { customer_id, item_id, units, payment, deliver_to } = request;
+        let payment = PaymentMethod::try_from(payment)?;
         let store = self.driver.store();
         let stock = store.load::<Stock>(item_id).await?.aggregate;
         let item =

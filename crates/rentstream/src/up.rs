@@ -272,6 +272,7 @@ Try it in another terminal, line by line:
 
   # cancels it, and sees everything undone
   json $S/rentals/$RENTAL/cancel -H "$CUSTOMER" -d '{{"reason":"changed my mind"}}'
+  sleep 1   # the delivery is called back, the money is refunded, the units are freed
   json $S/rentals/$RENTAL -H "$CUSTOMER"
   json $S/customers/$ME/rentals -H "$CUSTOMER"
   json $S/items/$BOOK

@@ -105,19 +105,17 @@ pub struct Details {
 pub enum Terms {
     /// It comes back after so many days.
     Loan {
-        /// 1 to 3,650; 7 where nothing is said.
-        #[serde(default = "a_week")]
+        /// 1 to 3,650.
         days: u16,
     },
     /// It stays with the customer.
     Sale {},
 }
 
-fn a_week() -> u16 {
-    7
-}
-
 impl Terms {
+    /// The days of a loan where nothing is said.
+    pub const A_WEEK: u16 = 7;
+
     /// A loan's due date: exactly so many days of 24 hours after the acceptance.
     pub fn due(self, accepted: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
