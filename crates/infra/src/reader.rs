@@ -8,7 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::feed::Feed;
 use crate::log::{Recorded, pause};
@@ -51,6 +51,7 @@ pub enum Handled {
 /// Reads until shutdown. A page that is being handled is finished first.
 pub async fn run(handler: impl Handler, mut feed: Feed, shutdown: CancellationToken) {
     let mut wait = RETRY;
+    info!(reader = handler.name(), "Reading");
     while !shutdown.is_cancelled() {
         match read(&handler, &mut feed, &shutdown, &mut wait).await {
             Ok(()) => {}
@@ -70,7 +71,7 @@ async fn read(
     wait: &mut Duration,
 ) -> Result<(), String> {
     let mut position = handler.checkpoint().await.map_err(|error| error.to_string())?;
-    info!(reader = handler.name(), position, "Reading on");
+    debug!(reader = handler.name(), position, "Reading on");
     loop {
         let next = feed.after(position);
         tokio::pin!(next);

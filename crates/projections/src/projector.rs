@@ -37,14 +37,14 @@ impl Handler for Projector {
 
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
         let Generation { number, position, version } = self.tables.ensure(&self.view).await?;
-        if version != self.view.version {
+        let known = self.generation.swap(number, Ordering::Relaxed);
+        if version != self.view.version && known != number {
             let view = self.view.name;
             warn!(
                 view,
                 "The view was folded by another version of the program; rebuild it: rentstream rebuild {view}"
             );
         }
-        self.generation.store(number, Ordering::Relaxed);
         Ok(position)
     }
 
