@@ -7,6 +7,7 @@ mod crashing;
 mod delivering;
 mod due_dates;
 mod holding;
+mod lists;
 mod offering;
 mod outages;
 mod projecting;

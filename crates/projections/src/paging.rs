@@ -3,7 +3,6 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rentstream_domain::rental::Rental;
 use rentstream_infra::http::Problem;
 use serde::Serialize;
 use serde_json::Value;
@@ -49,14 +48,14 @@ pub fn cursor(asked: Option<&str>) -> Result<Option<i64>, Problem> {
         .transpose()
 }
 
-/// The `status` parameter: a word that a rental's status can be.
+/// A parameter that must be one of these words.
 ///
 /// # Errors
 /// A problem that names the field.
-pub fn status(asked: Option<String>) -> Result<Option<String>, Problem> {
+pub fn one_of(field: &str, asked: Option<String>, words: &[&str]) -> Result<Option<String>, Problem> {
     match asked {
-        Some(word) if !Rental::STATUSES.contains(&word.as_str()) => {
-            Err(Problem::invalid("status", format!("it must be one of {}", Rental::STATUSES.join(", "))))
+        Some(word) if !words.contains(&word.as_str()) => {
+            Err(Problem::invalid(field, format!("it must be one of {}", words.join(", "))))
         }
         asked => Ok(asked),
     }

@@ -55,3 +55,59 @@ impl Reads {
         Ok((unsigned(found.get("position")), row))
     }
 }
+
+/// What a list is narrowed to: the column, its SQL type, and the value if one was asked for.
+pub(crate) type Filter = (&'static str, &'static str, Option<String>);
+
+/// Which part of a view's rows is asked for, newest first.
+pub(crate) struct Part {
+    /// The column with the position that the list is sorted by.
+    pub(crate) newest_by: &'static str,
+    /// What it's narrowed to.
+    pub(crate) filters: Vec<Filter>,
+    /// Rows of a page.
+    pub(crate) limit: i64,
+    /// Rows from before this position.
+    pub(crate) before: Option<i64>,
+}
+
+impl Reads {
+    /// The rows of a part of a view that has seen a position, each with what it's sorted by, one more than
+    /// the limit; and the position that the view has seen.
+    ///
+    /// # Errors
+    /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached.
+    pub(crate) async fn list<V: View>(
+        &self,
+        part: Part,
+        after: Option<u64>,
+    ) -> Result<(u64, Vec<(i64, V::Row)>), Problem> {
+        self.seen.wait(V::NAME, after).await?;
+        let Part { newest_by, filters, limit, before } = part;
+        let asked = || filters.iter().filter(|(_, _, value)| value.is_some());
+        let narrowed: String = (4..)
+            .zip(asked())
+            .map(|(n, (column, kind, _))| format!(" AND r.{column} = ${n}::{kind}"))
+            .collect();
+        // One statement, so rows and position are of one moment.
+        let statement = format!(
+            "SELECT v.position, l.newest, l.row FROM views v LEFT JOIN LATERAL (
+                 SELECT r.{newest_by} AS newest, r.row::text AS row FROM {} r
+                 WHERE r.{newest_by} < $2{narrowed} ORDER BY r.{newest_by} DESC LIMIT $3
+             ) l ON true WHERE v.name = $1 AND v.state = 'serving'",
+            V::NAME.replace('-', "_")
+        );
+        let mut query =
+            sqlx::query(&statement).bind(V::NAME).bind(before.unwrap_or(i64::MAX)).bind(limit + 1);
+        for (_, _, value) in asked() {
+            query = query.bind(value);
+        }
+        let found = query.fetch_all(self.tables.pool()).await.map_err(unavailable)?;
+        let seen = found.first().map_or(0, |row| unsigned(row.get("position")));
+        let rows = found.iter().filter_map(|row| {
+            let newest = row.get::<Option<i64>, _>("newest")?;
+            Some((newest, serde_json::from_str(row.get("row")).ok()?))
+        });
+        Ok((seen, rows.collect()))
+    }
+}

@@ -2,7 +2,9 @@
 
 pub mod catalogue;
 pub mod customer_history;
+pub mod deliveries;
 pub mod my_page;
+pub mod payments;
 pub mod rental_status;
 
 use axum::Router;
@@ -11,11 +13,13 @@ use crate::reads::Reads;
 use crate::view::Definition;
 
 /// Every view.
-pub const ALL: [Definition; 4] = [
+pub const ALL: [Definition; 6] = [
     Definition::of::<customer_history::CustomerHistory>(),
     Definition::of::<my_page::MyPage>(),
     Definition::of::<rental_status::RentalStatus>(),
     Definition::of::<catalogue::Catalogue>(),
+    Definition::of::<payments::Payments>(),
+    Definition::of::<deliveries::Deliveries>(),
 ];
 
 /// Every view's routes.
@@ -24,6 +28,8 @@ pub(crate) fn routes() -> Router<Reads> {
         .merge(my_page::routes())
         .merge(rental_status::routes())
         .merge(catalogue::routes())
+        .merge(payments::routes())
+        .merge(deliveries::routes())
 }
 
 /// The view of that name.

@@ -105,11 +105,16 @@ pub struct Details {
 pub enum Terms {
     /// It comes back after so many days.
     Loan {
-        /// 1 to 3,650.
+        /// 1 to 3,650; 7 where nothing is said.
+        #[serde(default = "a_week")]
         days: u16,
     },
     /// It stays with the customer.
     Sale {},
+}
+
+fn a_week() -> u16 {
+    Terms::A_WEEK
 }
 
 impl Terms {

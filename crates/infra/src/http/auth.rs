@@ -122,6 +122,20 @@ impl Caller {
         }
     }
 
+    /// The customer that a list is narrowed to: a customer sees just the own records, others all.
+    ///
+    /// # Errors
+    /// When a customer's token doesn't name a customer.
+    pub fn only_own(&self) -> Result<Option<String>, Problem> {
+        match self.role {
+            Role::Customer if self.subject.parse::<CustomerId>().is_err() => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not name a customer"))
+            }
+            Role::Customer => Ok(Some(self.subject.clone())),
+            Role::Manager | Role::Courier | Role::Operator => Ok(None),
+        }
+    }
+
     /// Lets these roles pass.
     ///
     /// # Errors

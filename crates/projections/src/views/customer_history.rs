@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::PaymentEvent;
-use rentstream_domain::rental::{PaymentMethod, RentalEvent};
+use rentstream_domain::rental::{PaymentMethod, Rental, RentalEvent};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, page, status};
+use crate::paging::{cursor, limit, one_of, page};
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
@@ -278,7 +278,7 @@ async fn list(
 ) -> Result<Positioned, Problem> {
     caller.may_act_for(customer)?;
     let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
-    let status = status(asked.status)?;
+    let status = one_of("status", asked.status, &Rental::STATUSES)?;
     reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
     // One statement, so rows, position and what is parked are of one moment.
     let rows = sqlx::query(

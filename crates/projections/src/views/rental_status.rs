@@ -4,21 +4,19 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
-use rentstream_domain::rental::{Rental, RentalEvent};
+use rentstream_domain::rental::{Rental, RentalEvent, RentalState};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Id, Params};
 use rentstream_infra::http::{Positioned, Problem, position};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, page, status};
-use crate::reads::{After, Reads};
+use crate::paging::{cursor, limit, one_of, page};
+use crate::reads::{After, Part, Reads};
 use crate::view::{Unappliable, View};
-use crate::waiting::unavailable;
 
 /// The view.
 pub struct RentalStatus;
@@ -33,6 +31,7 @@ pub struct Row {
     units: Option<u32>,
     price: Option<Money>,
     status: String,
+    overdue: bool,
     due_at: Option<DateTime<Utc>>,
     requested_position: Option<u64>,
     /// The rental itself, by which the status is told.
@@ -51,8 +50,13 @@ struct Entry {
 impl View for RentalStatus {
     const NAME: &'static str = "rental-status";
     const VERSION: i32 = 1;
-    const COLUMNS: &'static [(&'static str, &'static str)] =
-        &[("customer_id", "uuid"), ("item_id", "uuid"), ("status", "text"), ("requested_position", "bigint")];
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("customer_id", "uuid"),
+        ("item_id", "uuid"),
+        ("status", "text"),
+        ("overdue", "boolean"),
+        ("requested_position", "bigint"),
+    ];
     const INDEXES: &'static [&'static str] = &[
         "(requested_position DESC)",
         "(status, requested_position DESC)",
@@ -75,6 +79,7 @@ impl View for RentalStatus {
             units: None,
             price: None,
             status: "requested".to_owned(),
+            overdue: false,
             due_at: None,
             requested_position: None,
             rental: Rental::default(),
@@ -91,6 +96,7 @@ impl View for RentalStatus {
             }
             cqrs_es::Aggregate::apply(&mut row.rental, event.clone());
             row.rental.status().clone_into(&mut row.status);
+            row.overdue = matches!(row.rental.state, RentalState::Overdue { .. });
             row.due_at = row.rental.due().or(row.due_at);
         }
         row.timeline.push(Entry {
@@ -126,40 +132,21 @@ async fn list(
     Params(asked): Params<Asked>,
 ) -> Result<Positioned, Problem> {
     caller.must_be(&[Role::Manager])?;
-    let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
-    let status = status(asked.status)?;
-    reads.seen.wait(RentalStatus::NAME, asked.after).await?;
-    let rows = sqlx::query(
-        "SELECT v.position, r.requested_position, r.row FROM views v LEFT JOIN LATERAL (
-             SELECT s.requested_position, s.row::text AS row
-             FROM rental_status s
-             WHERE s.requested_position < $1
-               AND ($2::text IS NULL OR s.status = $2)
-               AND ($3::uuid IS NULL OR s.item_id = $3)
-               AND ($4::uuid IS NULL OR s.customer_id = $4)
-               AND ($5::boolean IS NULL OR (s.status = 'overdue') = $5)
-             ORDER BY s.requested_position DESC LIMIT $6
-         ) r ON true
-         WHERE v.name = 'rental-status' AND v.state = 'serving'",
-    )
-    .bind(before.unwrap_or(i64::MAX))
-    .bind(&status)
-    .bind(asked.item_id)
-    .bind(asked.customer_id)
-    .bind(asked.overdue)
-    .bind(limit + 1)
-    .fetch_all(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
-    let found = rows
-        .iter()
-        .filter_map(|row| {
-            let position = row.get::<Option<i64>, _>("requested_position")?;
-            Some((position, summary(&serde_json::from_str(row.get("row")).ok()?)))
-        })
-        .collect();
-    Ok((position(seen), Json(json!(page(found, limit)))))
+    let part = Part {
+        newest_by: "requested_position",
+        filters: vec![
+            ("status", "text", one_of("status", asked.status, &Rental::STATUSES)?),
+            ("item_id", "uuid", asked.item_id.map(|id| id.to_string())),
+            ("customer_id", "uuid", asked.customer_id.map(|id| id.to_string())),
+            ("overdue", "boolean", asked.overdue.map(|overdue| overdue.to_string())),
+        ],
+        limit: limit(asked.limit)?,
+        before: cursor(asked.cursor.as_deref())?,
+    };
+    let most = part.limit;
+    let (seen, rows) = reads.list::<RentalStatus>(part, asked.after).await?;
+    let rows = rows.into_iter().map(|(at, row)| (at, summary(&row))).collect();
+    Ok((position(seen), Json(json!(page(rows, most)))))
 }
 
 /// One rental, with its timeline of events and its cancellation's steps.

@@ -1,0 +1,184 @@
+//! Payments: what was charged for which rental, declined, deferred or given back.
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use chrono::{DateTime, Utc};
+use rentstream_domain::payment::PaymentEvent;
+use rentstream_domain::rental::PaymentMethod;
+use rentstream_domain::{CustomerId, Event, Money, PaymentId, RentalId};
+use rentstream_infra::http::auth::{Caller, Role};
+use rentstream_infra::http::body::Params;
+use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::log::Recorded;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::paging::{cursor, limit, one_of, page};
+use crate::reads::{Part, Reads};
+use crate::view::{Unappliable, View};
+
+/// The view.
+pub struct Payments;
+
+const STATUSES: [&str; 5] = ["requested", "approved", "declined", "deferred", "refunded"];
+
+/// One payment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    payment_id: PaymentId,
+    rental_id: RentalId,
+    customer_id: CustomerId,
+    amount: Option<Money>,
+    method: Option<String>,
+    status: String,
+    reason: Option<String>,
+    /// The gateway's name for the charge.
+    reference: Option<String>,
+    attempts: u32,
+    first_position: u64,
+    requested_at: Option<DateTime<Utc>>,
+    approved_at: Option<DateTime<Utc>>,
+    next_try: Option<DateTime<Utc>>,
+    refund_requested_at: Option<DateTime<Utc>>,
+    refunded_at: Option<DateTime<Utc>>,
+}
+
+impl View for Payments {
+    const NAME: &'static str = "payments";
+    const VERSION: i32 = 1;
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("rental_id", "uuid"), ("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
+    const INDEXES: &'static [&'static str] = &[
+        "(first_position DESC)",
+        "(status, first_position DESC)",
+        "(rental_id)",
+        "(customer_id, first_position DESC)",
+    ];
+    type Row = Row;
+
+    fn key(event: &Event) -> Option<Uuid> {
+        match event {
+            Event::Payment(id, _) => Some(id.0),
+            Event::Customer(..) | Event::Stock(..) | Event::Rental(..) | Event::Delivery(..) => None,
+        }
+    }
+
+    fn apply(row: Option<Row>, event: &Event, recorded: &Recorded) -> Result<Row, Unappliable> {
+        let (Event::Payment(payment_id, event), Some(rental_id), Some(customer_id)) =
+            (event, event.rental_id(), event.customer_id())
+        else {
+            return Err(Unappliable(format!("{} is not about a payment", event.name())));
+        };
+        let mut row = row.unwrap_or_else(|| Row {
+            payment_id: *payment_id,
+            rental_id,
+            customer_id,
+            amount: None,
+            method: None,
+            status: String::new(),
+            reason: None,
+            reference: None,
+            attempts: 0,
+            first_position: recorded.position,
+            requested_at: None,
+            approved_at: None,
+            next_try: None,
+            refund_requested_at: None,
+            refunded_at: None,
+        });
+        row.note(event);
+        Ok(row)
+    }
+}
+
+impl Row {
+    fn note(&mut self, event: &PaymentEvent) {
+        use PaymentEvent as E;
+        let status = match event {
+            E::PaymentRequested { bill, at } => {
+                self.amount = Some(bill.amount);
+                self.method = Some(match bill.method {
+                    PaymentMethod::Points {} => "points".to_owned(),
+                    PaymentMethod::Card { .. } => "card".to_owned(),
+                });
+                self.requested_at = Some(*at);
+                "requested"
+            }
+            E::PaymentApproved { reference, at, .. } => {
+                self.reference = Some(reference.to_string());
+                self.approved_at = Some(*at);
+                self.next_try = None;
+                "approved"
+            }
+            E::PaymentDeclined { reason, .. } => {
+                self.reason = Some(reason.to_string());
+                self.next_try = None;
+                "declined"
+            }
+            E::PaymentDeferred { attempts, next_try, .. } => {
+                self.attempts = *attempts;
+                self.next_try = Some(*next_try);
+                "deferred"
+            }
+            // Until the money is back, it's paid.
+            E::RefundRequested { at, .. } => {
+                self.refund_requested_at = Some(*at);
+                "approved"
+            }
+            E::PaymentRefunded { at, .. } => {
+                self.refunded_at = Some(*at);
+                "refunded"
+            }
+        };
+        status.clone_into(&mut self.status);
+    }
+}
+
+/// The view's routes.
+pub(crate) fn routes() -> Router<Reads> {
+    Router::new().route("/v1/payments", get(list))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    after: Option<u64>,
+    rental_id: Option<Uuid>,
+    status: Option<String>,
+    limit: Option<i64>,
+    cursor: Option<String>,
+}
+
+/// Payments, newest first: all of them for a manager, the own ones for a customer.
+async fn list(
+    State(reads): State<Reads>,
+    caller: Caller,
+    Params(asked): Params<Asked>,
+) -> Result<Positioned, Problem> {
+    caller.must_be(&[Role::Manager, Role::Customer])?;
+    let part = Part {
+        newest_by: "first_position",
+        filters: vec![
+            ("rental_id", "uuid", asked.rental_id.map(|id| id.to_string())),
+            ("status", "text", one_of("status", asked.status, &STATUSES)?),
+            ("customer_id", "uuid", caller.only_own()?),
+        ],
+        limit: limit(asked.limit)?,
+        before: cursor(asked.cursor.as_deref())?,
+    };
+    let most = part.limit;
+    let (seen, rows) = reads.list::<Payments>(part, asked.after).await?;
+    let rows = rows.into_iter().map(|(at, row)| (at, shown(&row))).collect();
+    Ok((position(seen), Json(json!(page(rows, most)))))
+}
+
+/// A row as it's shown.
+fn shown(row: &Row) -> Value {
+    let mut shown = json!(row);
+    if let Value::Object(members) = &mut shown {
+        members.remove("first_position");
+    }
+    shown
+}
