@@ -47,7 +47,7 @@ impl Log {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
-            .connect_lazy_with(options.application_name("rentstream"));
+            .connect_lazy_with(options.application_name("rentstream").options([("jit", "off")]));
         let (head, _) = watch::channel(0);
         let requests = append::start(pool.clone(), head.clone(), crash);
         Ok(Self { pool, requests, head })

@@ -45,6 +45,8 @@ impl Tables {
             ("synchronous_commit", "off"),
             // A plan made while a view is empty would scan it for ever after.
             ("plan_cache_mode", "force_custom_plan"),
+            // Its statements are short; compiling them takes longer than running them.
+            ("jit", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
