@@ -78,7 +78,7 @@ fn event(customer: Uuid, version: u64, event_type: String, payload: String) -> A
 }
 
 fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
-    let deposited = CustomerEvent::PointsDeposited { amount, at: chrono::Utc::now() };
+    let deposited = CustomerEvent::PointsDeposited { amount, payment_id: None, at: chrono::Utc::now() };
     event(customer, version, deposited.event_type(), serde_json::to_string(&deposited).unwrap())
 }
 

@@ -10,7 +10,7 @@ pub use command::CustomerCommand;
 pub use error::CustomerError;
 pub use event::{CustomerEvent, Profile};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct Customer {
     /// Every payment that ever spent points. The refunded ones stay, so that a late repeat of a command
     /// can't spend or refund a second time.
     spends: BTreeMap<PaymentId, Spend>,
+    /// Every card payment whose points were credited.
+    credits: BTreeSet<PaymentId>,
 }
 
 /// What a payment has taken from a customer's points.
@@ -61,6 +63,25 @@ impl Customer {
     pub fn spend(&self, payment: PaymentId) -> Spend {
         self.spends.get(&payment).copied().unwrap_or_default()
     }
+
+    /// Whether the points that this payment has paid for are in the balance.
+    pub fn has_credited(&self, payment: PaymentId) -> bool {
+        self.credits.contains(&payment)
+    }
+
+    /// Whether so many points may be paid in now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, amount: i64) -> Result<(), CustomerError> {
+        match &self.profile {
+            None if self.forgotten => Err(CustomerError::Forgotten),
+            None => Err(CustomerError::Unknown),
+            Some(_) if amount <= 0 => Err(CustomerError::NothingToDeposit),
+            Some(_) if !policy::has_room_for(self.points, amount) => Err(CustomerError::TooManyPoints),
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 impl Decide for Customer {
@@ -68,6 +89,11 @@ impl Decide for Customer {
         use CustomerCommand as C;
         use CustomerEvent as E;
 
+        if let C::Credit { payment_id, .. } = &command
+            && self.has_credited(*payment_id)
+        {
+            return Ok(vec![]);
+        }
         let Some(current) = &self.profile else {
             return match command {
                 C::Refund { .. } if self.forgotten => self.refund(command),
@@ -85,11 +111,14 @@ impl Decide for Customer {
             C::Register { .. } => return Err(CustomerError::AlreadyRegistered),
             C::Revise { profile, .. } if *current == profile => return Ok(vec![]),
             C::Revise { profile, at } => E::CustomerProfileRevised { profile, at },
-            C::Deposit { amount, .. } if amount <= 0 => return Err(CustomerError::NothingToDeposit),
-            C::Deposit { amount, .. } if !policy::has_room_for(self.points, amount) => {
-                return Err(CustomerError::TooManyPoints);
+            C::Deposit { amount, at } => {
+                self.admits(amount)?;
+                E::PointsDeposited { amount, payment_id: None, at }
             }
-            C::Deposit { amount, at } => E::PointsDeposited { amount, at },
+            // What is paid is credited, be the balance as full as it may: the room was looked at before.
+            C::Credit { payment_id, amount, at } => {
+                E::PointsDeposited { amount, payment_id: Some(payment_id), at }
+            }
             C::Spend { payment_id, rental_id, amount, at } => match self.spend(payment_id) {
                 Spend::Spent(_) => return Ok(vec![]),
                 Spend::Refunded => return Err(CustomerError::AlreadyRefunded),
@@ -122,7 +151,10 @@ impl Customer {
             E::CustomerRegistered { profile, .. } | E::CustomerProfileRevised { profile, .. } => {
                 self.profile = Some(profile);
             }
-            E::PointsDeposited { amount, .. } => self.points = self.points.saturating_add(amount),
+            E::PointsDeposited { amount, payment_id, .. } => {
+                self.points = self.points.saturating_add(amount);
+                self.credits.extend(payment_id);
+            }
             E::PointsSpent { payment_id, amount, .. } => {
                 self.points = self.points.saturating_sub(amount);
                 self.spends.insert(payment_id, Spend::Spent(amount));

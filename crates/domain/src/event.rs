@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::customer::{Customer, CustomerEvent};
 use crate::delivery::{Delivery, DeliveryEvent};
-use crate::payment::{Payment, PaymentEvent};
+use crate::payment::{Payment, PaymentEvent, Purpose};
 use crate::rental::{Rental, RentalEvent};
 use crate::stock::{Stock, StockEvent};
 use crate::{CustomerId, DeliveryId, ItemId, PaymentId, RentalId};
@@ -63,7 +63,6 @@ impl Event {
     pub fn rental_id(&self) -> Option<RentalId> {
         use CustomerEvent as C;
         use DeliveryEvent as D;
-        use PaymentEvent as P;
         use StockEvent as S;
 
         match self {
@@ -85,18 +84,27 @@ impl Event {
                 | S::UnitsAdded { .. }
                 | S::UnitsWithdrawn { .. } => None,
             },
-            Self::Payment(_, event) => Some(match event {
-                P::PaymentRequested { bill, .. } => bill.rental_id,
-                P::PaymentApproved { rental_id, .. }
-                | P::PaymentDeclined { rental_id, .. }
-                | P::PaymentDeferred { rental_id, .. }
-                | P::RefundRequested { rental_id, .. }
-                | P::PaymentRefunded { rental_id, .. } => *rental_id,
-            }),
+            Self::Payment(_, event) => event.purpose().rental_id(),
             Self::Delivery(_, event) => Some(match event {
                 D::DeliveryStarted { parcel, .. } => parcel.rental_id,
                 D::DeliveryCompleted { rental_id, .. } | D::DeliveryCancelled { rental_id, .. } => *rental_id,
             }),
+        }
+    }
+
+    /// The deposit by card that the event is about, if it is about one: its payment.
+    pub fn deposit_id(&self) -> Option<PaymentId> {
+        match self {
+            Self::Payment(id, event) => (event.purpose() == Purpose::Deposit).then_some(*id),
+            Self::Customer(_, event) => match event {
+                CustomerEvent::PointsDeposited { payment_id, .. } => *payment_id,
+                CustomerEvent::CustomerRegistered { .. }
+                | CustomerEvent::CustomerProfileRevised { .. }
+                | CustomerEvent::PointsSpent { .. }
+                | CustomerEvent::PointsRefunded { .. }
+                | CustomerEvent::CustomerForgotten { .. } => None,
+            },
+            Self::Stock(..) | Self::Rental(..) | Self::Delivery(..) => None,
         }
     }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::customer::Profile;
 use crate::delivery::Parcel;
-use crate::payment::Bill;
+use crate::payment::{Bill, Purpose};
 use crate::rental::{Order, PaymentMethod};
 use crate::stock::{Details, Fulfilment, Terms};
 use crate::text::{Line, Paragraph};
@@ -78,7 +78,7 @@ pub(crate) fn order() -> Order {
 }
 
 pub(crate) fn bill() -> Bill {
-    Bill { rental_id: RENTAL, customer_id: MINA, amount: Money::krw(PRICE), method: by_card() }
+    Bill { purpose: Purpose::Rental(RENTAL), customer_id: MINA, amount: Money::krw(PRICE), method: by_card() }
 }
 
 pub(crate) fn parcel() -> Parcel {

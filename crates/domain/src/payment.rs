@@ -1,4 +1,4 @@
-//! The one payment of a rental: approved once or declined, refunded at most once.
+//! The one payment of a rental, or of points paid in by card: approved once or declined, refunded at most once.
 
 mod command;
 mod error;
@@ -23,6 +23,8 @@ use crate::{CustomerId, Money, RentalId};
 pub struct Payment {
     /// What is to be paid; `None` before it was requested.
     pub bill: Option<Bill>,
+    /// When that was requested.
+    pub requested_at: Option<DateTime<Utc>>,
     /// How far it got.
     pub state: PaymentState,
 }
@@ -31,13 +33,46 @@ pub struct Payment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bill {
     /// For what.
-    pub rental_id: RentalId,
+    #[serde(rename = "rental_id")]
+    pub purpose: Purpose,
     /// By whom.
     pub customer_id: CustomerId,
-    /// The item's price at request time × units.
+    /// The item's price at request time × units, or what is paid in.
     pub amount: Money,
-    /// Points or card.
+    /// Points or card; points are paid in by card.
     pub method: PaymentMethod,
+}
+
+/// What a payment is for. Events tell it by the rental that they name: a deposit's name none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<RentalId>", into = "Option<RentalId>")]
+pub enum Purpose {
+    /// This rental.
+    Rental(RentalId),
+    /// Points, credited to the customer's balance. The payment's id is the deposit's too.
+    Deposit,
+}
+
+impl Purpose {
+    /// The rental, if it's for one.
+    pub fn rental_id(self) -> Option<RentalId> {
+        match self {
+            Self::Rental(id) => Some(id),
+            Self::Deposit => None,
+        }
+    }
+}
+
+impl From<Option<RentalId>> for Purpose {
+    fn from(rental: Option<RentalId>) -> Self {
+        rental.map_or(Self::Deposit, Self::Rental)
+    }
+}
+
+impl From<Purpose> for Option<RentalId> {
+    fn from(purpose: Purpose) -> Self {
+        purpose.rental_id()
+    }
 }
 
 /// How far a payment got.
@@ -85,7 +120,7 @@ impl Decide for Payment {
         use PaymentEvent as E;
         use PaymentState as S;
 
-        let Some(Bill { rental_id, customer_id, .. }) = self.bill.clone() else {
+        let Some(Bill { purpose, customer_id, .. }) = self.bill.clone() else {
             return match command {
                 C::Request { bill, at } => Ok(vec![E::PaymentRequested { bill, at }]),
                 _ => Err(PaymentError::Unknown),
@@ -96,35 +131,33 @@ impl Decide for Payment {
             (_, C::Request { .. }) => return Err(PaymentError::RequestedOtherwise),
 
             (S::Requested | S::Deferred { .. }, C::Approve { reference, at }) => {
-                E::PaymentApproved { rental_id, customer_id, reference, at }
+                E::PaymentApproved { purpose, customer_id, reference, at }
             }
             (S::Approved { .. } | S::Refunding { .. } | S::Refunded, C::Approve { .. }) => return Ok(vec![]),
             (_, C::Approve { .. }) => return Err(PaymentError::AlreadyDecided),
 
             (S::Requested | S::Deferred { .. }, C::Decline { reason, at }) => {
-                E::PaymentDeclined { rental_id, customer_id, reason, at }
+                E::PaymentDeclined { purpose, customer_id, reason, at }
             }
             (S::Declined { .. }, C::Decline { .. }) => return Ok(vec![]),
             (_, C::Decline { .. }) => return Err(PaymentError::AlreadyDecided),
 
             (S::Requested, C::Defer { at }) => {
-                E::PaymentDeferred { rental_id, customer_id, attempts: 1, next_try: at + backoff(1), at }
+                E::PaymentDeferred { purpose, customer_id, attempts: 1, next_try: at + backoff(1), at }
             }
             (S::Deferred { attempts, next_try }, C::Defer { at }) if *next_try <= at => {
                 let attempts = attempts.saturating_add(1);
-                E::PaymentDeferred { rental_id, customer_id, attempts, next_try: at + backoff(attempts), at }
+                E::PaymentDeferred { purpose, customer_id, attempts, next_try: at + backoff(attempts), at }
             }
             (S::Deferred { .. }, C::Defer { .. }) => return Ok(vec![]),
             (_, C::Defer { .. }) => return Err(PaymentError::AlreadyDecided),
 
-            (S::Approved { .. }, C::RequestRefund { at }) => {
-                E::RefundRequested { rental_id, customer_id, at }
-            }
+            (S::Approved { .. }, C::RequestRefund { at }) => E::RefundRequested { purpose, customer_id, at },
             (S::Refunding { .. } | S::Refunded, C::RequestRefund { .. }) => return Ok(vec![]),
             (_, C::RequestRefund { .. }) => return Err(PaymentError::NotApproved),
 
             (S::Refunding { .. }, C::ConfirmRefund { reference, at }) => {
-                E::PaymentRefunded { rental_id, customer_id, reference, at }
+                E::PaymentRefunded { purpose, customer_id, reference, at }
             }
             (S::Refunded, C::ConfirmRefund { .. }) => return Ok(vec![]),
             (_, C::ConfirmRefund { .. }) => return Err(PaymentError::NoRefundUnderWay),
@@ -139,8 +172,9 @@ impl Payment {
         use PaymentState as S;
 
         self.state = match event {
-            E::PaymentRequested { bill, .. } => {
+            E::PaymentRequested { bill, at } => {
                 self.bill = Some(bill);
+                self.requested_at = Some(at);
                 S::Requested
             }
             E::PaymentApproved { reference, .. } => S::Approved { reference },

@@ -73,7 +73,7 @@ pub(crate) fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
             at,
         }
     } else {
-        CustomerEvent::PointsDeposited { amount, at }
+        CustomerEvent::PointsDeposited { amount, payment_id: None, at }
     };
     Append {
         aggregate_type: Customer::TYPE,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
-use rentstream_domain::payment::{Bill, PaymentEvent};
+use rentstream_domain::payment::{Bill, PaymentEvent, Purpose};
 use rentstream_domain::rental::{Order, PaymentMethod, RentalEvent};
 use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
 use rentstream_domain::text::{Line, Paragraph};
@@ -84,18 +84,29 @@ pub(crate) fn accepted() -> Event {
 
 pub(crate) fn billed() -> Event {
     let method = PaymentMethod::Points {};
-    let bill = Bill { rental_id: RENTAL, customer_id: CUSTOMER, amount: Money::krw(1_500), method };
+    let bill =
+        Bill { purpose: Purpose::Rental(RENTAL), customer_id: CUSTOMER, amount: Money::krw(1_500), method };
     payment(PaymentEvent::PaymentRequested { bill, at: noon() })
 }
 
 pub(crate) fn approved() -> Event {
     let reference = Line::lossy("points");
-    payment(PaymentEvent::PaymentApproved { rental_id: RENTAL, customer_id: CUSTOMER, reference, at: noon() })
+    payment(PaymentEvent::PaymentApproved {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: CUSTOMER,
+        reference,
+        at: noon(),
+    })
 }
 
 pub(crate) fn refunded() -> Event {
     let reference = Line::lossy("points");
-    payment(PaymentEvent::PaymentRefunded { rental_id: RENTAL, customer_id: CUSTOMER, reference, at: noon() })
+    payment(PaymentEvent::PaymentRefunded {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: CUSTOMER,
+        reference,
+        at: noon(),
+    })
 }
 
 pub(crate) fn started() -> Event {

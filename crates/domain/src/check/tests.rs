@@ -6,7 +6,7 @@ use crate::delivery::DeliveryEvent as D;
 use crate::fixtures::{
     BOOK, MINA, OTHER_RENTAL, PRICE, RENTAL, bill, book, by_card, day, line, mina, order, parcel, payment_id,
 };
-use crate::payment::{Bill, PaymentEvent as P};
+use crate::payment::{Bill, PaymentEvent as P, Purpose};
 use crate::rental::{Order, RejectionReason, RentalEvent as R};
 use crate::stock::{Details, StockEvent as S};
 use crate::{DeliveryId, Event, Money, PaymentId};
@@ -55,15 +55,25 @@ fn billed() -> Event {
 }
 
 fn approved() -> Event {
-    payment(P::PaymentApproved { rental_id: RENTAL, customer_id: MINA, reference: line("pi"), at: day(0) })
+    payment(P::PaymentApproved {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: MINA,
+        reference: line("pi"),
+        at: day(0),
+    })
 }
 
 fn refund_requested() -> Event {
-    payment(P::RefundRequested { rental_id: RENTAL, customer_id: MINA, at: day(1) })
+    payment(P::RefundRequested { purpose: Purpose::Rental(RENTAL), customer_id: MINA, at: day(1) })
 }
 
 fn refunded() -> Event {
-    payment(P::PaymentRefunded { rental_id: RENTAL, customer_id: MINA, reference: line("re"), at: day(1) })
+    payment(P::PaymentRefunded {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: MINA,
+        reference: line("re"),
+        at: day(1),
+    })
 }
 
 fn accepted() -> Event {

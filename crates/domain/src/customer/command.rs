@@ -20,9 +20,18 @@ pub enum CustomerCommand {
         /// Now.
         at: DateTime<Utc>,
     },
-    /// Pay in.
+    /// Pay in cash.
     Deposit {
         /// Points, 1 or more.
+        amount: i64,
+        /// Now.
+        at: DateTime<Utc>,
+    },
+    /// Credit the points that a card has paid for.
+    Credit {
+        /// Which payment. It was approved.
+        payment_id: PaymentId,
+        /// Points, as many as were paid for.
         amount: i64,
         /// Now.
         at: DateTime<Utc>,

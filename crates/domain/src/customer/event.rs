@@ -26,6 +26,9 @@ pub enum CustomerEvent {
     PointsDeposited {
         /// Points.
         amount: i64,
+        /// The card payment that paid for them; none where the shop took cash.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payment_id: Option<PaymentId>,
         /// When.
         at: DateTime<Utc>,
     },

@@ -16,7 +16,7 @@ fn registered() -> E {
 }
 
 fn deposited(amount: i64) -> E {
-    E::PointsDeposited { amount, at: day(0) }
+    E::PointsDeposited { amount, payment_id: None, at: day(0) }
 }
 
 fn spent(amount: i64) -> E {
@@ -104,6 +104,42 @@ fn a_balance_never_wraps() {
             .when(deposit(amount))
             .then_expect_error(CustomerError::TooManyPoints);
     }
+}
+
+fn credit(amount: i64) -> C {
+    C::Credit { payment_id: payment_id(), amount, at: day(0) }
+}
+
+fn credited(amount: i64) -> E {
+    E::PointsDeposited { amount, payment_id: Some(payment_id()), at: day(0) }
+}
+
+#[test]
+fn what_a_card_has_paid_for_is_credited_once() {
+    given([registered()]).when(credit(500)).then_expect_events(vec![credited(500)]);
+    given([registered(), credited(500)]).when(credit(500)).then_expect_events(vec![]);
+    assert_eq!(customer([registered(), deposited(1), credited(500)]).points, 501);
+}
+
+#[test]
+fn what_a_card_has_paid_for_is_credited_to_a_full_balance_too() {
+    let full = [registered(), deposited(MAX_AMOUNT)];
+    assert_eq!(customer(full.clone()).admits(1), Err(CustomerError::TooManyPoints));
+    given(full).when(credit(1)).then_expect_events(vec![credited(1)]);
+}
+
+#[test]
+fn nothing_is_credited_to_somebody_forgotten_but_what_was_credited_stays() {
+    given([registered(), forgotten()]).when(credit(500)).then_expect_error(CustomerError::Forgotten);
+    given([registered(), credited(500), forgotten()]).when(credit(500)).then_expect_events(vec![]);
+    given([]).when(credit(500)).then_expect_error(CustomerError::Unknown);
+}
+
+#[test]
+fn a_deposit_from_before_cards_reads_as_one_in_cash() {
+    let stored = r#"{"PointsDeposited":{"amount":5,"at":"2024-10-04T12:00:00Z"}}"#;
+    assert_eq!(serde_json::from_str::<E>(stored).unwrap(), deposited(5));
+    assert_eq!(serde_json::to_string(&deposited(5)).unwrap(), stored);
 }
 
 #[test]

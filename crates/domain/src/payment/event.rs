@@ -2,11 +2,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use super::Bill;
+use super::{Bill, Purpose};
+use crate::CustomerId;
 use crate::text::Line;
-use crate::{CustomerId, RentalId};
 
-/// What has happened to a payment. Each fact names its rental and its customer.
+/// What has happened to a payment. Each fact says what the payment is for and whose it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 pub enum PaymentEvent {
     /// To be paid.
@@ -19,7 +19,8 @@ pub enum PaymentEvent {
     /// The money has moved.
     PaymentApproved {
         /// For what.
-        rental_id: RentalId,
+        #[serde(rename = "rental_id")]
+        purpose: Purpose,
         /// By whom.
         customer_id: CustomerId,
         /// The gateway's name for the charge.
@@ -30,7 +31,8 @@ pub enum PaymentEvent {
     /// The money won't move.
     PaymentDeclined {
         /// For what.
-        rental_id: RentalId,
+        #[serde(rename = "rental_id")]
+        purpose: Purpose,
         /// By whom.
         customer_id: CustomerId,
         /// Why.
@@ -41,7 +43,8 @@ pub enum PaymentEvent {
     /// The gateway gave no answer.
     PaymentDeferred {
         /// For what.
-        rental_id: RentalId,
+        #[serde(rename = "rental_id")]
+        purpose: Purpose,
         /// By whom.
         customer_id: CustomerId,
         /// How often it was tried.
@@ -54,7 +57,8 @@ pub enum PaymentEvent {
     /// The way back has begun.
     RefundRequested {
         /// For what.
-        rental_id: RentalId,
+        #[serde(rename = "rental_id")]
+        purpose: Purpose,
         /// To whom.
         customer_id: CustomerId,
         /// When.
@@ -63,7 +67,8 @@ pub enum PaymentEvent {
     /// The money is back.
     PaymentRefunded {
         /// For what.
-        rental_id: RentalId,
+        #[serde(rename = "rental_id")]
+        purpose: Purpose,
         /// To whom.
         customer_id: CustomerId,
         /// The gateway's name for the refund.
@@ -71,6 +76,20 @@ pub enum PaymentEvent {
         /// When.
         at: DateTime<Utc>,
     },
+}
+
+impl PaymentEvent {
+    /// What the payment is for.
+    pub fn purpose(&self) -> Purpose {
+        match self {
+            Self::PaymentRequested { bill, .. } => bill.purpose,
+            Self::PaymentApproved { purpose, .. }
+            | Self::PaymentDeclined { purpose, .. }
+            | Self::PaymentDeferred { purpose, .. }
+            | Self::RefundRequested { purpose, .. }
+            | Self::PaymentRefunded { purpose, .. } => *purpose,
+        }
+    }
 }
 
 /// Why a payment was declined: `not_enough_points`, `called_off`, or the gateway's own word

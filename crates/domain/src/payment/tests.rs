@@ -3,7 +3,7 @@ use cqrs_es::test::{AggregateTestExecutor, TestFramework};
 
 use super::PaymentCommand as C;
 use super::PaymentEvent as E;
-use super::{Bill, Payment, PaymentError, backoff};
+use super::{Bill, Payment, PaymentError, Purpose, backoff};
 use crate::Money;
 use crate::fixtures::{MINA, RENTAL, bill, line, second};
 
@@ -16,24 +16,39 @@ fn requested() -> E {
 }
 
 fn approved() -> E {
-    E::PaymentApproved { rental_id: RENTAL, customer_id: MINA, reference: line("pi_1"), at: second(1) }
+    E::PaymentApproved {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: MINA,
+        reference: line("pi_1"),
+        at: second(1),
+    }
 }
 
 fn declined() -> E {
-    E::PaymentDeclined { rental_id: RENTAL, customer_id: MINA, reason: line("expired_card"), at: second(1) }
+    E::PaymentDeclined {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: MINA,
+        reason: line("expired_card"),
+        at: second(1),
+    }
 }
 
 fn deferred(attempts: u32, at: DateTime<Utc>, wait: i64) -> E {
     let next_try = at + TimeDelta::seconds(wait);
-    E::PaymentDeferred { rental_id: RENTAL, customer_id: MINA, attempts, next_try, at }
+    E::PaymentDeferred { purpose: Purpose::Rental(RENTAL), customer_id: MINA, attempts, next_try, at }
 }
 
 fn refunding() -> E {
-    E::RefundRequested { rental_id: RENTAL, customer_id: MINA, at: second(2) }
+    E::RefundRequested { purpose: Purpose::Rental(RENTAL), customer_id: MINA, at: second(2) }
 }
 
 fn refunded() -> E {
-    E::PaymentRefunded { rental_id: RENTAL, customer_id: MINA, reference: line("re_1"), at: second(3) }
+    E::PaymentRefunded {
+        purpose: Purpose::Rental(RENTAL),
+        customer_id: MINA,
+        reference: line("re_1"),
+        at: second(3),
+    }
 }
 
 fn request() -> C {
@@ -162,4 +177,15 @@ fn a_payment_is_refunded_once() {
 #[test]
 fn a_refund_that_nobody_requested_is_not_confirmed() {
     given([requested(), approved()]).when(confirm_refund()).then_expect_error(PaymentError::NoRefundUnderWay);
+}
+
+#[test]
+fn what_a_payment_is_for_is_told_by_the_rental_that_its_events_name() {
+    let stored = r#"{"PaymentApproved":{"rental_id":"00000000-0000-0000-0000-000000000001","customer_id":"00000000-0000-0000-0000-00000000000a","reference":"pi_1","at":"2024-10-04T12:00:01Z"}}"#;
+    assert_eq!(serde_json::from_str::<E>(stored).unwrap(), approved());
+    assert_eq!(serde_json::to_string(&approved()).unwrap(), stored);
+    let deposit = E::PaymentRequested { bill: Bill { purpose: Purpose::Deposit, ..bill() }, at: second(0) };
+    let written = serde_json::to_value(&deposit).unwrap();
+    assert_eq!(written["PaymentRequested"]["bill"]["rental_id"], serde_json::Value::Null);
+    assert_eq!(serde_json::from_value::<E>(written).unwrap(), deposit);
 }

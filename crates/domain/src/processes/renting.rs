@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Effect, Journey, POINTS, Process, Step, Wake, release, undo_payment};
 use crate::customer::{CustomerCommand, Spend};
-use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState};
+use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
 use crate::stock::{Reservation, StockCommand, StockEvent};
 use crate::text::Word;
@@ -28,10 +28,15 @@ fn wakes(event: &Event) -> Wake {
         Event::Rental(id, RentalEvent::RentalHeld { .. } | RentalEvent::RentalRejected { .. }) => {
             Wake::Now(*id)
         }
-        Event::Payment(_, PaymentEvent::PaymentDeferred { rental_id, .. }) => Wake::Now(*rental_id),
+        Event::Payment(_, PaymentEvent::PaymentDeferred { purpose: Purpose::Rental(rental_id), .. }) => {
+            Wake::Now(*rental_id)
+        }
         // Somebody who was slow may reserve, bill or spend for a rental that is over by now: look again later.
         Event::Stock(_, StockEvent::UnitsReserved { rental_id, .. })
-        | Event::Payment(_, PaymentEvent::PaymentRequested { bill: Bill { rental_id, .. }, .. })
+        | Event::Payment(
+            _,
+            PaymentEvent::PaymentRequested { bill: Bill { purpose: Purpose::Rental(rental_id), .. }, .. },
+        )
         | Event::Customer(CustomerId(_), crate::customer::CustomerEvent::PointsSpent { rental_id, .. }) => {
             Wake::After(GRACE, *rental_id)
         }
@@ -80,7 +85,8 @@ fn pay(journey: &Journey, order: &Order, deadline: DateTime<Utc>, now: DateTime<
     }
     match (&journey.payment.state, &order.payment) {
         (PaymentState::Unknown, method) => {
-            let bill = Bill { rental_id, customer_id, amount: order.total, method: method.clone() };
+            let purpose = Purpose::Rental(rental_id);
+            let bill = Bill { purpose, customer_id, amount: order.total, method: method.clone() };
             Step::Send(payment(PaymentCommand::Request { bill, at: now }))
         }
         (PaymentState::Requested | PaymentState::Deferred { .. }, PaymentMethod::Points {}) => {

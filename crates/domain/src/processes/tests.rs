@@ -14,7 +14,7 @@ use crate::delivery::{Delivery, DeliveryCommand, DeliveryEvent};
 use crate::fixtures::{
     BOOK, MINA, PRICE, RENTAL, bill, by_card, by_points, day, line, order, parcel, payment_id, second,
 };
-use crate::payment::{Bill, Payment, PaymentCommand, PaymentEvent, PaymentState};
+use crate::payment::{Bill, Payment, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::rental::{
     BeforeCancelling, Order, RejectionReason, Rental, RentalCommand, RentalEvent, RentalState,
 };
@@ -51,7 +51,7 @@ fn reserved(journey: Journey) -> Journey {
 }
 
 fn paying(journey: Journey, state: PaymentState) -> Journey {
-    Journey { payment: Payment { bill: Some(bill()), state }, ..journey }
+    Journey { payment: Payment { bill: Some(bill()), requested_at: Some(day(0)), state }, ..journey }
 }
 
 fn with_points(mut journey: Journey, points: Spend) -> Journey {
@@ -398,7 +398,13 @@ fn an_event_wakes_those_who_have_to_do_with_it() {
     let reserved = Event::Stock(BOOK, StockEvent::UnitsReserved { rental_id, customer_id, units: 1, at });
     let spent = CustomerEvent::PointsSpent { payment_id: payment_id(), rental_id, amount: 1, at };
     let completed = DeliveryEvent::DeliveryCompleted { rental_id, customer_id, at };
-    let deferred = PaymentEvent::PaymentDeferred { rental_id, customer_id, attempts: 1, next_try: at, at };
+    let deferred = PaymentEvent::PaymentDeferred {
+        purpose: Purpose::Rental(rental_id),
+        customer_id,
+        attempts: 1,
+        next_try: at,
+        at,
+    };
 
     assert_eq!(awake(&accepted), ["fulfilling now", "renting settled"]);
     assert_eq!(awake(&reserved), ["renting later"]);

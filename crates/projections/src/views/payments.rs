@@ -1,10 +1,10 @@
-//! Payments: what was charged for which rental, declined, deferred or given back.
+//! Payments: what was charged for which rental or as a deposit of points, declined, deferred or given back.
 
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
-use rentstream_domain::payment::PaymentEvent;
+use rentstream_domain::payment::{PaymentEvent, Purpose};
 use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::{CustomerId, Event, Money, PaymentId, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
@@ -28,7 +28,8 @@ const STATUSES: [&str; 5] = ["requested", "approved", "declined", "deferred", "r
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     payment_id: PaymentId,
-    rental_id: RentalId,
+    purpose: String,
+    rental_id: Option<RentalId>,
     customer_id: CustomerId,
     amount: Option<Money>,
     method: Option<String>,
@@ -47,7 +48,7 @@ pub struct Row {
 
 impl View for Payments {
     const NAME: &'static str = "payments";
-    const VERSION: i32 = 1;
+    const VERSION: i32 = 2;
     const COLUMNS: &'static [(&'static str, &'static str)] =
         &[("rental_id", "uuid"), ("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
     const INDEXES: &'static [&'static str] = &[
@@ -66,14 +67,16 @@ impl View for Payments {
     }
 
     fn apply(row: Option<Row>, event: &Event, recorded: &Recorded) -> Result<Row, Unappliable> {
-        let (Event::Payment(payment_id, event), Some(rental_id), Some(customer_id)) =
-            (event, event.rental_id(), event.customer_id())
-        else {
+        let (Event::Payment(payment_id, event), Some(customer_id)) = (event, event.customer_id()) else {
             return Err(Unappliable(format!("{} is not about a payment", event.name())));
         };
         let mut row = row.unwrap_or_else(|| Row {
             payment_id: *payment_id,
-            rental_id,
+            purpose: match event.purpose() {
+                Purpose::Rental(_) => "rental".to_owned(),
+                Purpose::Deposit => "deposit".to_owned(),
+            },
+            rental_id: event.purpose().rental_id(),
             customer_id,
             amount: None,
             method: None,
