@@ -6,6 +6,7 @@ mod cancelling;
 mod crashing;
 mod delivering;
 mod due_dates;
+mod forgetting;
 mod holding;
 mod lists;
 mod offering;

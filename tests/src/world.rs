@@ -207,6 +207,16 @@ impl World {
         self.system.inner().addresses.insert(what, url.to_owned());
     }
 
+    /// The log's database.
+    pub fn log_pool(&self) -> &PgPool {
+        &self.log
+    }
+
+    /// The views' database.
+    pub fn views_pool(&self) -> &PgPool {
+        &self.views
+    }
+
     /// Where `writes`, `reads` or the `gateway` are.
     pub fn address(&self, of: &str) -> String {
         self.system.address(of)

@@ -1,15 +1,17 @@
-//! Registering as a customer, correcting the profile, paying in points.
+//! Registering as a customer, correcting the profile, being forgotten, paying in points.
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{patch, post};
-use rentstream_domain::CustomerId;
-use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError, Profile};
+use rentstream_domain::customer::{self, Customer, CustomerCommand, CustomerError, Profile};
 use rentstream_domain::text::{Line, Paragraph};
+use rentstream_domain::{CustomerId, Refusal};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Body, Id};
+use rentstream_infra::keys::Key;
+use rentstream_infra::store::StoreError;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,7 +23,7 @@ use crate::once::{Answer, Order};
 pub(crate) fn routes() -> Router<Writes> {
     Router::new()
         .route("/v1/customers", post(register))
-        .route("/v1/customers/{id}", patch(revise))
+        .route("/v1/customers/{id}", patch(revise).delete(forget))
         .route("/v1/customers/{id}/points", post(deposit))
 }
 
@@ -41,7 +43,14 @@ async fn register(
 ) -> Result<Answer, Problem> {
     let Registration { name, email, phone, address } = value;
     let id = CustomerId(intent.new_id());
-    let profile = Profile { name, email, phone, address };
+    let key = writes.keys.make(id).await.map_err(StoreError::from)?;
+    let key = key.ok_or_else(|| Problem::from(Refusal::from(CustomerError::Forgotten)))?;
+    let profile = Profile {
+        name: key.seal(name.as_str()),
+        email: email.map(|email| key.seal(email.as_str())),
+        phone: phone.map(|phone| key.seal(phone.as_str())),
+        address: address.map(|address| key.seal(address.as_str())),
+    };
     let order = Order::<Customer> {
         id: id.0,
         command: CustomerCommand::Register { profile, at: writes.driver.now() },
@@ -72,18 +81,16 @@ async fn revise(
     Body { value, bytes }: Body<Revision>,
 ) -> Result<Answer, Problem> {
     caller.may_act_for(id)?;
-    let customer = writes.driver.store().load::<Customer>(id).await?.aggregate;
-    let unknown = if customer.forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
-    let old = customer.profile.ok_or_else(|| Problem::from(rentstream_domain::Refusal::from(unknown)))?;
-    let profile = Profile {
-        name: value.name.unwrap_or(old.name),
-        email: value.email.unwrap_or(old.email),
-        phone: value.phone.unwrap_or(old.phone),
-        address: value.address.unwrap_or(old.address),
+    let key = writes.key(id).await?;
+    let revision = customer::Revision {
+        name: value.name.map(|name| key.seal(name.as_str())),
+        email: value.email.map(|email| Some(key.seal(email?.as_str()))),
+        phone: value.phone.map(|phone| Some(key.seal(phone?.as_str()))),
+        address: value.address.map(|address| Some(key.seal(address?.as_str()))),
     };
     let order = Order::<Customer> {
         id: id.0,
-        command: CustomerCommand::Revise { profile, at: writes.driver.now() },
+        command: CustomerCommand::Revise { revision, at: writes.driver.now() },
         status: StatusCode::OK,
         body: &move |_| json!({ "customer_id": id }),
         about: None,
@@ -95,6 +102,37 @@ async fn revise(
 #[serde(deny_unknown_fields)]
 struct Deposit {
     amount: i64,
+}
+
+/// Forgets who the customer is: with its key gone, nothing that was sealed can be opened any more. What was
+/// paid and rented stays, without a name to it.
+async fn forget(
+    State(writes): State<Writes>,
+    caller: Caller,
+    intent: Intent,
+    Id(id): Id<CustomerId>,
+) -> Result<Answer, Problem> {
+    caller.may_act_for(id)?;
+    let order = Order::<Customer> {
+        id: id.0,
+        command: CustomerCommand::Forget { at: writes.driver.now() },
+        status: StatusCode::ACCEPTED,
+        body: &move |_| json!({ "customer_id": id, "forgotten": true }),
+        about: None,
+    };
+    writes.once(&intent, b"", order).await
+}
+
+impl Writes {
+    /// The key of a customer, to seal what is said about the person.
+    pub(crate) async fn key(&self, id: CustomerId) -> Result<Key, Problem> {
+        if let Some(key) = self.keys.find(id).await.map_err(StoreError::from)? {
+            return Ok(key);
+        }
+        let forgotten = self.driver.store().load::<Customer>(id).await?.aggregate.forgotten;
+        let why = if forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
+        Err(Refusal::from(why).into())
+    }
 }
 
 /// A manager who has taken cash pays it in.

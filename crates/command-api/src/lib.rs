@@ -19,12 +19,15 @@ use std::sync::Arc;
 use axum::Router;
 use lockable::LockPool;
 use rentstream_infra::driver::Driver;
+use rentstream_infra::keys::Keys;
 
 /// What the write routes work with.
 #[derive(Clone)]
 pub struct Writes {
     /// The aggregates, and the way to take a rental along.
     pub driver: Driver,
+    /// What tells who a customer is, is sealed before any rule sees it.
+    pub keys: Keys,
     /// Requests with an Idempotency-Key that are being answered by this process.
     in_flight: Arc<LockPool<(String, String)>>,
 }
@@ -32,7 +35,8 @@ pub struct Writes {
 impl Writes {
     /// The write side over a driver.
     pub fn new(driver: Driver) -> Self {
-        Self { driver, in_flight: Arc::new(LockPool::new()) }
+        let keys = Keys::of(driver.store().log());
+        Self { driver, keys, in_flight: Arc::new(LockPool::new()) }
     }
 }
 

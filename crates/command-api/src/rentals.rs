@@ -130,7 +130,11 @@ impl Writes {
         if payment == (PaymentMethod::Points {}) && item.price.currency != Currency::KRW {
             return Err(Problem::invalid("payment.method", "points pay for items priced in KRW only"));
         }
-        let deliver_to = match (item.fulfilment, deliver_to.or(profile.address)) {
+        let elsewhere = match deliver_to {
+            Some(address) => Some(self.key(customer_id).await?.seal(address.as_str())),
+            None => None,
+        };
+        let deliver_to = match (item.fulfilment, elsewhere.or(profile.address)) {
             (Fulfilment::Delivery, None) => {
                 return Err(Problem::invalid(
                     "deliver_to",
@@ -253,10 +257,13 @@ async fn cancel(
     Id(id): Id<RentalId>,
     MaybeBody(Body { value, bytes }): MaybeBody<Cancellation>,
 ) -> Result<Answer, Problem> {
-    writes.may_act_on(&caller, id).await?;
+    let customer = writes.may_act_on(&caller, id).await?;
+    // Of a customer who is forgotten there's nothing more to be kept.
+    let key = writes.keys.find(customer).await.map_err(StoreError::from)?;
+    let reason = value.reason.and_then(|reason| Some(key?.seal(reason.as_str())));
     let order = Order::<Rental> {
         id: id.0,
-        command: RentalCommand::RequestCancellation { reason: value.reason, at: writes.driver.now() },
+        command: RentalCommand::RequestCancellation { reason, at: writes.driver.now() },
         status: StatusCode::ACCEPTED,
         body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
         about: Some(id.0),
@@ -288,9 +295,11 @@ async fn give_back(
 }
 
 impl Writes {
-    async fn may_act_on(&self, caller: &Caller, id: RentalId) -> Result<(), Problem> {
+    /// Whose rental it is, if the caller may act for that customer.
+    async fn may_act_on(&self, caller: &Caller, id: RentalId) -> Result<CustomerId, Problem> {
         let rental = self.driver.store().load::<Rental>(id).await?.aggregate;
         let order = rental.order.ok_or_else(|| refused(RentalError::Unknown))?;
-        caller.may_act_for(order.customer_id)
+        caller.may_act_for(order.customer_id)?;
+        Ok(order.customer_id)
     }
 }

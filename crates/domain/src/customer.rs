@@ -6,7 +6,7 @@ mod event;
 #[cfg(test)]
 mod tests;
 
-pub use command::CustomerCommand;
+pub use command::{CustomerCommand, Revision};
 pub use error::CustomerError;
 pub use event::{CustomerEvent, Profile};
 
@@ -109,8 +109,10 @@ impl Decide for Customer {
         let event = match command {
             C::Register { profile, .. } if *current == profile => return Ok(vec![]),
             C::Register { .. } => return Err(CustomerError::AlreadyRegistered),
-            C::Revise { profile, .. } if *current == profile => return Ok(vec![]),
-            C::Revise { profile, at } => E::CustomerProfileRevised { profile, at },
+            C::Revise { revision, at } => match revision.of(current) {
+                profile if *current == profile => return Ok(vec![]),
+                profile => E::CustomerProfileRevised { profile, at },
+            },
             C::Deposit { amount, at } => {
                 self.admits(amount)?;
                 E::PointsDeposited { amount, payment_id: None, at }

@@ -8,8 +8,8 @@ use crate::delivery::Parcel;
 use crate::payment::{Bill, Purpose};
 use crate::rental::{Order, PaymentMethod};
 use crate::stock::{Details, Fulfilment, Terms};
-use crate::text::{Line, Paragraph};
-use crate::{CustomerId, ItemId, Money, PaymentId, RentalId};
+use crate::text::Line;
+use crate::{CustomerId, ItemId, Money, PaymentId, RentalId, Sealed};
 
 pub(crate) const MINA: CustomerId = CustomerId(Uuid::from_u128(0xA));
 pub(crate) const BOOK: ItemId = ItemId(Uuid::from_u128(0xB));
@@ -33,12 +33,22 @@ pub(crate) fn line(text: &str) -> Line {
     text.try_into().unwrap()
 }
 
-pub(crate) fn seoul() -> Paragraph {
-    "12 Sejong-daero, Seoul".try_into().unwrap()
+/// To the domain, what is sealed is any text.
+pub(crate) fn sealed(text: &str) -> Sealed {
+    Sealed::of(text.to_owned())
+}
+
+pub(crate) fn seoul() -> Sealed {
+    sealed("12 Sejong-daero, Seoul")
 }
 
 pub(crate) fn mina() -> Profile {
-    Profile { name: line("Mina"), email: Some(line("mina@example.org")), phone: None, address: Some(seoul()) }
+    Profile {
+        name: sealed("Mina"),
+        email: Some(sealed("mina@example.org")),
+        phone: None,
+        address: Some(seoul()),
+    }
 }
 
 pub(crate) fn book() -> Details {

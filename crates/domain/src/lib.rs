@@ -22,6 +22,7 @@ pub mod money;
 pub mod payment;
 pub mod processes;
 pub mod rental;
+mod sealed;
 pub mod stock;
 pub mod text;
 
@@ -30,3 +31,4 @@ pub use command::{Command, Refusal};
 pub use event::Event;
 pub use id::{CustomerId, DeliveryId, ItemId, PaymentId, RentalId};
 pub use money::{Currency, Money};
+pub use sealed::Sealed;

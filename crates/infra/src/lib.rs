@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`log`] (append and read), [`store`] (load, decide, append), [`driver`] (one rental, step
 //! by step), [`relay`] (log → JetStream), [`feed`] and [`reader`] (JetStream or log → handler), [`reactor`]
-//! (processes on that loop); then [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
+//! (processes on that loop); then [`keys`] (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
 //! [`settings`].
 
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod driver;
 pub mod feed;
 pub mod gateway;
 pub mod http;
+pub mod keys;
 pub mod log;
 pub mod reactor;
 pub mod reader;

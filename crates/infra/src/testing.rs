@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 
 use cqrs_es::{Aggregate, DomainEvent};
-use rentstream_domain::text::Line;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -64,10 +63,11 @@ pub(crate) async fn nats() -> (crate::servers::Nats, async_nats::Client, TempDir
 
 /// A deposit to a customer: an event that anything can be counted by.
 pub(crate) fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
+    use rentstream_domain::Sealed;
     use rentstream_domain::customer::{Customer, CustomerEvent, Profile};
     let at = chrono::Utc::now();
     let event = if version == 0 {
-        let name = Line::lossy("Min-ji");
+        let name = Sealed::of("Min-ji".to_owned());
         CustomerEvent::CustomerRegistered {
             profile: Profile { name, email: None, phone: None, address: None },
             at,

@@ -8,8 +8,8 @@ use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::{Bill, PaymentEvent, Purpose};
 use rentstream_domain::rental::{Order, PaymentMethod, RentalEvent};
 use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
-use rentstream_domain::text::{Line, Paragraph};
-use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, Money, PaymentId, RentalId};
+use rentstream_domain::text::Line;
+use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, Money, PaymentId, RentalId, Sealed};
 use rentstream_infra::log::Recorded;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -72,7 +72,7 @@ pub(crate) fn requested(terms: Terms) -> Event {
         terms,
         fulfilment: Fulfilment::Delivery,
         payment: PaymentMethod::Points {},
-        deliver_to: Some(Paragraph::lossy("12 Bukchon-ro")),
+        deliver_to: Some(Sealed::of("12 Bukchon-ro".to_owned())),
     };
     rental(RentalEvent::RentalRequested { order, at: noon() })
 }
@@ -110,7 +110,7 @@ pub(crate) fn refunded() -> Event {
 }
 
 pub(crate) fn started() -> Event {
-    let address = Paragraph::lossy("12 Bukchon-ro");
+    let address = Sealed::of("12 Bukchon-ro".to_owned());
     let parcel = Parcel { rental_id: RENTAL, customer_id: CUSTOMER, item_id: ITEM, units: 1, address };
     delivery(DeliveryEvent::DeliveryStarted { parcel, at: noon() })
 }

@@ -1,14 +1,24 @@
 //! What the read routes work with, and reading one row.
 
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use rentstream_domain::CustomerId;
 use rentstream_infra::http::Problem;
+use rentstream_infra::keys::{self, Keys};
 use rentstream_infra::log::{Log, unsigned};
 use serde::Deserialize;
+use serde_json::Value;
 use sqlx::Row;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::tables::Tables;
 use crate::view::View;
 use crate::waiting::{Seen, unavailable};
+
+/// An answer doesn't wait longer for the customers' keys.
+const OPEN_WITHIN: Duration = Duration::from_millis(500);
 
 /// What the read routes work with.
 #[derive(Clone, Debug)]
@@ -17,7 +27,7 @@ pub struct Reads {
     pub tables: Tables,
     /// How far they are.
     pub seen: Seen,
-    /// The log, which lag is measured against.
+    /// The log, which lag is measured against; the customers' keys lie beside it.
     pub log: Log,
 }
 
@@ -53,6 +63,31 @@ impl Reads {
         let Some(found) = found else { return Ok((0, None)) };
         let row = found.get::<Option<String>, _>("row").and_then(|row| serde_json::from_str(&row).ok());
         Ok((unsigned(found.get("position")), row))
+    }
+}
+
+impl Reads {
+    /// Opens what is sealed in rows, each with the key of the customer that it names. What can't be opened is
+    /// null: the customer is forgotten, or the keys can't be reached; the rows are shown all the same.
+    pub(crate) async fn open<'a>(&self, rows: impl IntoIterator<Item = &'a mut Value>) {
+        let mut sealed: Vec<_> = rows
+            .into_iter()
+            .filter(|row| keys::sealed_in(row))
+            .map(|row| (serde_json::from_value(row["customer_id"].clone()).ok(), row))
+            .collect();
+        let customers: HashSet<CustomerId> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
+        if sealed.is_empty() {
+            return;
+        }
+        let customers: Vec<_> = customers.into_iter().collect();
+        let found = tokio::time::timeout(OPEN_WITHIN, Keys::of(&self.log).find_all(&customers)).await;
+        let keys = found.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
+            warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
+            HashMap::new()
+        });
+        for (customer, row) in &mut sealed {
+            keys::open_in(row, customer.and_then(|customer| keys.get(&customer)));
+        }
     }
 }
 

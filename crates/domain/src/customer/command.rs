@@ -1,7 +1,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Profile;
-use crate::{PaymentId, RentalId};
+use crate::{PaymentId, RentalId, Sealed};
 
 /// What can be asked of a customer's record.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +15,8 @@ pub enum CustomerCommand {
     },
     /// Correct the profile.
     Revise {
-        /// Who it is from now on.
-        profile: Profile,
+        /// What is different from now on.
+        revision: Revision,
         /// Now.
         at: DateTime<Utc>,
     },
@@ -61,4 +61,29 @@ pub enum CustomerCommand {
         /// Now.
         at: DateTime<Utc>,
     },
+}
+
+/// What to correct in a profile. What isn't named stays as it is, whoever else corrects it meanwhile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Revision {
+    /// See [`Profile::name`].
+    pub name: Option<Sealed>,
+    /// See [`Profile::email`]; the inner `None` takes it away.
+    pub email: Option<Option<Sealed>>,
+    /// See [`Profile::phone`]; the inner `None` takes it away.
+    pub phone: Option<Option<Sealed>>,
+    /// See [`Profile::address`]; the inner `None` takes it away.
+    pub address: Option<Option<Sealed>>,
+}
+
+impl Revision {
+    /// The profile as corrected.
+    pub(super) fn of(self, old: &Profile) -> Profile {
+        Profile {
+            name: self.name.unwrap_or_else(|| old.name.clone()),
+            email: self.email.unwrap_or_else(|| old.email.clone()),
+            phone: self.phone.unwrap_or_else(|| old.phone.clone()),
+            address: self.address.unwrap_or_else(|| old.address.clone()),
+        }
+    }
 }

@@ -2,8 +2,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::text::{Line, Paragraph};
-use crate::{PaymentId, RentalId};
+use crate::{PaymentId, RentalId, Sealed};
 
 /// What has happened to a customer's record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
@@ -65,11 +64,11 @@ pub enum CustomerEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     /// What to call the customer.
-    pub name: Line,
+    pub name: Sealed,
     /// Where notices go.
-    pub email: Option<Line>,
+    pub email: Option<Sealed>,
     /// Where notices go.
-    pub phone: Option<Line>,
+    pub phone: Option<Sealed>,
     /// Where deliveries go when an order doesn't say.
-    pub address: Option<Paragraph>,
+    pub address: Option<Sealed>,
 }

@@ -2,9 +2,9 @@ use cqrs_es::test::{AggregateTestExecutor, TestFramework};
 
 use super::CustomerCommand as C;
 use super::CustomerEvent as E;
-use super::{Customer, CustomerError, Profile};
+use super::{Customer, CustomerError, Profile, Revision};
 use crate::PaymentId;
-use crate::fixtures::{OTHER_RENTAL, RENTAL, day, line, mina, payment_id};
+use crate::fixtures::{OTHER_RENTAL, RENTAL, day, mina, payment_id, sealed};
 use crate::money::MAX_AMOUNT;
 
 fn given(events: impl IntoIterator<Item = E>) -> AggregateTestExecutor<Customer> {
@@ -40,7 +40,11 @@ fn refund() -> C {
 }
 
 fn renamed() -> Profile {
-    Profile { name: line("Kim Mina"), ..mina() }
+    Profile { name: sealed("Kim Mina"), ..mina() }
+}
+
+fn rename() -> Revision {
+    Revision { name: Some(sealed("Kim Mina")), ..Revision::default() }
 }
 
 #[test]
@@ -63,7 +67,7 @@ fn an_id_is_not_given_to_somebody_else() {
 #[test]
 fn nothing_is_done_for_somebody_unknown() {
     let deposit = C::Deposit { amount: 1, at: day(0) };
-    let revise = C::Revise { profile: mina(), at: day(0) };
+    let revise = C::Revise { revision: rename(), at: day(0) };
     for command in [deposit, revise, spend(1), refund(), C::Forget { at: day(0) }] {
         given([]).when(command).then_expect_error(CustomerError::Unknown);
     }
@@ -72,9 +76,26 @@ fn nothing_is_done_for_somebody_unknown() {
 #[test]
 fn a_profile_is_revised_only_when_it_changes() {
     let revised = E::CustomerProfileRevised { profile: renamed(), at: day(1) };
-    let revise = C::Revise { profile: renamed(), at: day(1) };
+    let revise = C::Revise { revision: rename(), at: day(1) };
     given([registered()]).when(revise.clone()).then_expect_events(vec![revised.clone()]);
     given([registered(), revised]).when(revise).then_expect_events(vec![]);
+}
+
+#[test]
+fn two_revisions_of_different_fields_both_stand() {
+    let moved = Revision { address: Some(Some(sealed("Busan"))), ..Revision::default() };
+    let both = Profile { address: Some(sealed("Busan")), ..renamed() };
+    given([registered(), E::CustomerProfileRevised { profile: renamed(), at: day(1) }])
+        .when(C::Revise { revision: moved, at: day(2) })
+        .then_expect_events(vec![E::CustomerProfileRevised { profile: both, at: day(2) }]);
+}
+
+#[test]
+fn a_field_that_is_optional_can_be_taken_away() {
+    let silent = Revision { email: Some(None), ..Revision::default() };
+    given([registered()]).when(C::Revise { revision: silent, at: day(1) }).then_expect_events(vec![
+        E::CustomerProfileRevised { profile: Profile { email: None, ..mina() }, at: day(1) },
+    ]);
 }
 
 #[test]
@@ -215,7 +236,7 @@ fn a_forgotten_customer_has_no_profile() {
 #[test]
 fn nothing_new_is_done_in_a_forgotten_name() {
     let deposit = C::Deposit { amount: 1, at: day(2) };
-    let revise = C::Revise { profile: mina(), at: day(2) };
+    let revise = C::Revise { revision: rename(), at: day(2) };
     let register = C::Register { profile: mina(), at: day(2) };
     for command in [deposit, revise, register, spend(1)] {
         given([registered(), deposited(5), forgotten()])

@@ -2,8 +2,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
-use crate::text::Paragraph;
-use crate::{CustomerId, ItemId, RentalId};
+use crate::{CustomerId, ItemId, RentalId, Sealed};
 
 /// What has happened to a delivery. Each fact names its rental and its customer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
@@ -47,5 +46,5 @@ pub struct Parcel {
     /// How many units.
     pub units: u32,
     /// Where to.
-    pub address: Paragraph,
+    pub address: Sealed,
 }

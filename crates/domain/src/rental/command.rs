@@ -52,7 +52,7 @@ pub enum RentalCommand {
     /// Ask for it to be cancelled.
     RequestCancellation {
         /// What the customer says of it.
-        reason: Option<crate::text::Line>,
+        reason: Option<crate::Sealed>,
         /// Now.
         at: DateTime<Utc>,
     },

@@ -3,8 +3,8 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use crate::stock::{Fulfilment, Terms};
-use crate::text::{Line, Paragraph};
-use crate::{CustomerId, ItemId, Money, PaymentId};
+use crate::text::Line;
+use crate::{CustomerId, ItemId, Money, PaymentId, Sealed};
 
 /// What has happened to a rental. Each fact names the customer, so that a reader can partition by it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
@@ -73,7 +73,7 @@ pub enum RentalEvent {
         /// Whose.
         customer_id: CustomerId,
         /// What the customer says of it.
-        reason: Option<Line>,
+        reason: Option<Sealed>,
         /// When.
         at: DateTime<Utc>,
     },
@@ -113,7 +113,7 @@ pub struct Order {
     /// How it is paid.
     pub payment: PaymentMethod,
     /// Where to; given exactly when the fulfilment is delivery.
-    pub deliver_to: Option<Paragraph>,
+    pub deliver_to: Option<Sealed>,
 }
 
 /// The two ways to pay.
@@ -125,7 +125,7 @@ pub enum PaymentMethod {
     /// By card, through the payment gateway.
     Card {
         /// The gateway's name for the card; no card number ever gets here.
-        token: crate::text::Line,
+        token: Line,
     },
 }
 

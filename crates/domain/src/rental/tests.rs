@@ -5,7 +5,7 @@ use cqrs_es::test::{AggregateTestExecutor, TestFramework};
 use super::RentalCommand as C;
 use super::RentalEvent as E;
 use super::{Order, RejectionReason, Rental, RentalError};
-use crate::fixtures::{MINA, SALE, day, line, order, payment_id, second};
+use crate::fixtures::{MINA, SALE, day, order, payment_id, sealed, second};
 use crate::stock::Terms;
 
 fn given(events: impl IntoIterator<Item = E>) -> AggregateTestExecutor<Rental> {
@@ -41,7 +41,7 @@ fn returned() -> E {
 }
 
 fn cancelling() -> E {
-    E::CancellationRequested { customer_id: MINA, reason: Some(line("too slow")), at: day(1) }
+    E::CancellationRequested { customer_id: MINA, reason: Some(sealed("too slow")), at: day(1) }
 }
 
 fn refused() -> E {
@@ -73,7 +73,7 @@ fn give_back() -> C {
 }
 
 fn cancel() -> C {
-    C::RequestCancellation { reason: Some(line("too slow")), at: day(1) }
+    C::RequestCancellation { reason: Some(sealed("too slow")), at: day(1) }
 }
 
 fn refuse() -> C {

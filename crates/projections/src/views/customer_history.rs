@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::PaymentEvent;
 use rentstream_domain::rental::{PaymentMethod, Rental, RentalEvent};
-use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
+use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId, Sealed};
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
 use rentstream_infra::http::{Positioned, Problem, position};
@@ -41,7 +41,8 @@ pub struct Row {
     requested_position: Option<u64>,
     ordered: Option<Ordered>,
     times: Times,
-    reason: Option<String>,
+    rejected_for: Option<String>,
+    cancelled_for: Option<Sealed>,
     payment: Option<Payment>,
     delivery: Option<Delivery>,
 }
@@ -84,7 +85,7 @@ struct Payment {
 struct Delivery {
     delivery_id: Uuid,
     status: String,
-    address: Option<String>,
+    address: Option<Sealed>,
     started_at: Option<DateTime<Utc>>,
     completed_at: Option<DateTime<Utc>>,
     cancelled_at: Option<DateTime<Utc>>,
@@ -119,7 +120,8 @@ impl View for CustomerHistory {
             requested_position: None,
             ordered: None,
             times: Times::default(),
-            reason: None,
+            rejected_for: None,
+            cancelled_for: None,
             payment: None,
             delivery: None,
         });
@@ -168,7 +170,7 @@ impl Row {
             }
             E::RentalRejected { reason, at, .. } => {
                 times.rejected_at = Some(*at);
-                self.reason = Some(<&'static str>::from(reason).to_owned());
+                self.rejected_for = Some(<&'static str>::from(reason).to_owned());
                 "rejected"
             }
             E::RentalDelivered { at, .. } => {
@@ -185,7 +187,7 @@ impl Row {
             }
             E::CancellationRequested { reason, at, .. } => {
                 times.cancellation_requested_at = Some(*at);
-                self.reason = reason.as_ref().map(ToString::to_string);
+                self.cancelled_for = reason.clone();
                 "cancelling"
             }
             E::CancellationRefused { at, .. } => {
@@ -237,7 +239,7 @@ impl Delivery {
     fn delivery(&mut self, event: &DeliveryEvent) {
         let status = match event {
             DeliveryEvent::DeliveryStarted { parcel: Parcel { address, .. }, at } => {
-                self.address = Some(address.to_string());
+                self.address = Some(address.clone());
                 self.started_at = Some(*at);
                 "started"
             }
@@ -301,10 +303,11 @@ async fn list(
     .map_err(unavailable)?;
     let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
     let degraded: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get("degraded_since"));
-    let found = rows
+    let mut found: Vec<_> = rows
         .iter()
         .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, shown(row.get("row")))))
         .collect();
+    reads.open(found.iter_mut().map(|(_, row)| row)).await;
     let page = page(found, limit);
     let mut answer = json!({ "items": page.items, "next": page.next });
     if let Some(since) = degraded {
@@ -316,6 +319,10 @@ async fn list(
 /// A row as the customer sees it.
 fn shown(mut row: Value) -> Value {
     let (ordered, times) = (row["ordered"].take(), row["times"].take());
+    let reason = match row["cancelled_for"].take() {
+        Value::Null => row["rejected_for"].take(),
+        reason => reason,
+    };
     let mut shown = json!({
         "rental_id": row["rental_id"],
         "customer_id": row["customer_id"],
@@ -325,7 +332,7 @@ fn shown(mut row: Value) -> Value {
         "price": ordered["price"],
         "requested_at": times["requested_at"],
         "due_at": times["due_at"],
-        "reason": row["reason"],
+        "reason": reason,
         "payment": row["payment"],
         "delivery": row["delivery"],
     });

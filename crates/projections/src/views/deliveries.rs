@@ -5,7 +5,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
-use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, RentalId};
+use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, RentalId, Sealed};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
 use rentstream_infra::http::{Positioned, Problem, position};
@@ -31,7 +31,7 @@ pub struct Row {
     customer_id: CustomerId,
     item_id: Option<ItemId>,
     units: Option<u32>,
-    address: Option<String>,
+    address: Option<Sealed>,
     status: String,
     first_position: u64,
     started_at: Option<DateTime<Utc>>,
@@ -82,7 +82,7 @@ impl View for Deliveries {
             DeliveryEvent::DeliveryStarted { parcel: Parcel { item_id, units, address, .. }, at } => {
                 row.item_id = Some(*item_id);
                 row.units = Some(*units);
-                row.address = Some(address.to_string());
+                row.address = Some(address.clone());
                 row.started_at = Some(*at);
                 "started"
             }
@@ -134,7 +134,8 @@ async fn list(
     };
     let most = part.limit;
     let (seen, rows) = reads.list::<Deliveries>(part, asked.after).await?;
-    let rows = rows.into_iter().map(|(at, row)| (at, shown(&row))).collect();
+    let mut rows: Vec<_> = rows.into_iter().map(|(at, row)| (at, shown(&row))).collect();
+    reads.open(rows.iter_mut().map(|(_, row)| row)).await;
     Ok((position(seen), Json(json!(page(rows, most)))))
 }
 

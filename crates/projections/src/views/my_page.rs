@@ -149,5 +149,6 @@ async fn one(
         }
         None => answer["forgotten"] = json!(row.forgotten),
     }
+    reads.open([&mut answer]).await;
     Ok((position(seen), Json(answer)))
 }

@@ -1,0 +1,144 @@
+//! The customers' keys: seals what tells who a customer is, and opens it for an answer or a message.
+//!
+//! A key is made when a customer registers and deleted with the event `CustomerForgotten`, in its
+//! transaction. What was sealed with it can't be opened by anybody from then on.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+
+use aes_siv::aead::{Generate, Key as Bytes};
+use aes_siv::siv::Aes256Siv;
+use aes_siv::{KeyInit, KeySizeUser};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rentstream_domain::{CustomerId, Sealed};
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+
+use crate::log::Log;
+
+/// One customer's key.
+///
+/// AES-SIV (RFC 5297) without a nonce: the same text is always sealed alike, which shows that two texts of one
+/// customer are equal and nothing else.
+#[derive(Clone)]
+pub struct Key {
+    customer: CustomerId,
+    bytes: Bytes<Aes256Siv>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.customer)
+    }
+}
+
+impl Key {
+    /// Seals a text.
+    pub fn seal(&self, text: &str) -> Sealed {
+        let sealed = Aes256Siv::new(&self.bytes).encrypt([self.customer.0.as_bytes()], text.as_bytes());
+        // With one header and a buffer that grows there is nothing to fail; then nothing is said of the text.
+        Sealed::of(sealed.map(|sealed| URL_SAFE_NO_PAD.encode(sealed)).unwrap_or_default())
+    }
+
+    /// The text that was sealed with this key.
+    pub fn open(&self, sealed: &Sealed) -> Option<String> {
+        let ciphertext = URL_SAFE_NO_PAD.decode(sealed.ciphertext()).ok()?;
+        let text = Aes256Siv::new(&self.bytes).decrypt([self.customer.0.as_bytes()], &ciphertext).ok()?;
+        String::from_utf8(text).ok()
+    }
+}
+
+/// Where the keys are: beside the log.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pool: PgPool,
+}
+
+impl Keys {
+    /// The keys of a log's customers.
+    pub fn of(log: &Log) -> Self {
+        Self { pool: log.pool().clone() }
+    }
+
+    /// The key of a customer who is about to register; the same one however often it's asked for. `None` for
+    /// who is forgotten.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached, or the system has no randomness to give.
+    pub async fn make(&self, customer: CustomerId) -> Result<Option<Key>, sqlx::Error> {
+        let bytes = Bytes::<Aes256Siv>::try_generate()
+            .map_err(|error| sqlx::Error::Configuration(Box::new(error)))?;
+        // The update changes nothing but makes the row that is there come back.
+        sqlx::query(
+            "INSERT INTO customer_keys AS k (customer_id, key) SELECT $1, $2 WHERE NOT EXISTS (
+                 SELECT FROM events e WHERE e.aggregate_type = 'Customer' AND e.aggregate_id = $1::text
+                 AND e.event_type = 'CustomerForgotten'
+             ) ON CONFLICT (customer_id) DO UPDATE SET key = k.key RETURNING customer_id, key",
+        )
+        .bind(customer.0)
+        .bind(bytes.as_slice())
+        .try_map(|row| read(&row))
+        .fetch_optional(&self.pool)
+        .await
+    }
+
+    /// The key of a customer; `None` for who is forgotten or never came.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn find(&self, customer: CustomerId) -> Result<Option<Key>, sqlx::Error> {
+        Ok(self.find_all(&[customer]).await?.remove(&customer))
+    }
+
+    /// The keys of these customers, as far as there are any.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn find_all(&self, customers: &[CustomerId]) -> Result<HashMap<CustomerId, Key>, sqlx::Error> {
+        let ids: Vec<_> = customers.iter().map(|customer| customer.0).collect();
+        let keys = sqlx::query("SELECT customer_id, key FROM customer_keys WHERE customer_id = ANY ($1)")
+            .bind(ids)
+            .try_map(|row| read(&row))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(keys.into_iter().map(|key| (key.customer, key)).collect())
+    }
+}
+
+fn read(row: &PgRow) -> Result<Key, sqlx::Error> {
+    let bytes: &[u8] = row.try_get("key")?;
+    let size = || format!("a customer's key has {} bytes, not {}", bytes.len(), Aes256Siv::key_size());
+    Ok(Key {
+        customer: CustomerId(row.try_get("customer_id")?),
+        bytes: bytes.try_into().map_err(|_| sqlx::Error::Decode(size().into()))?,
+    })
+}
+
+/// Whether something is sealed in it.
+pub fn sealed_in(answer: &Value) -> bool {
+    match answer {
+        Value::Object(members) => {
+            members.len() == 1 && members.contains_key("sealed") || members.values().any(sealed_in)
+        }
+        Value::Array(items) => items.iter().any(sealed_in),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Opens whatever is sealed in an answer about one customer; what can't be opened becomes null.
+pub fn open_in(answer: &mut Value, key: Option<&Key>) {
+    match answer {
+        Value::Object(members) if members.len() == 1 && members.contains_key("sealed") => {
+            let sealed = serde_json::from_value(answer.take()).ok();
+            *answer = sealed.and_then(|sealed| key?.open(&sealed)).map_or(Value::Null, Value::String);
+        }
+        Value::Object(members) => members.values_mut().for_each(|member| open_in(member, key)),
+        Value::Array(items) => items.iter_mut().for_each(|item| open_in(item, key)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
