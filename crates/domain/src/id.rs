@@ -46,6 +46,8 @@ ids! {
     PaymentId,
     /// The one delivery of a rental; the stream id of [`crate::delivery::Delivery`].
     DeliveryId,
+    /// One notice to a customer; see [`crate::notice`].
+    NoticeId,
 }
 
 // A rental has one payment and one delivery. Deriving their ids from its own makes a second attempt meet

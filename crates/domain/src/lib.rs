@@ -6,8 +6,8 @@
 //!
 //! Reading order: [`rental`] (the heart), then [`stock`], [`payment`], [`customer`], [`delivery`]; then
 //! [`processes`], which lets them work together, and its rules [`processes::renting`],
-//! [`processes::fulfilling`], [`processes::cancelling`] and [`processes::returning`]; [`check`] says what
-//! must hold at every position of the log.
+//! [`processes::fulfilling`], [`processes::cancelling`] and [`processes::returning`]; [`notice`] is what the
+//! customer is told of it; [`check`] says what must hold at every position of the log.
 
 mod aggregate;
 pub mod check;
@@ -19,6 +19,7 @@ pub mod event;
 mod fixtures;
 pub mod id;
 pub mod money;
+pub mod notice;
 pub mod payment;
 pub mod processes;
 pub mod rental;
@@ -29,6 +30,6 @@ pub mod text;
 pub use aggregate::Decide;
 pub use command::{Command, Refusal};
 pub use event::Event;
-pub use id::{CustomerId, DeliveryId, ItemId, PaymentId, RentalId};
+pub use id::{CustomerId, DeliveryId, ItemId, NoticeId, PaymentId, RentalId};
 pub use money::{Currency, Money};
 pub use sealed::Sealed;
