@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod customer_history;
 pub mod deliveries;
+pub mod messages;
 pub mod my_page;
 pub mod payments;
 pub mod rental_status;
@@ -13,13 +14,14 @@ use crate::reads::Reads;
 use crate::view::Definition;
 
 /// Every view.
-pub const ALL: [Definition; 6] = [
+pub const ALL: [Definition; 7] = [
     Definition::of::<customer_history::CustomerHistory>(),
     Definition::of::<my_page::MyPage>(),
     Definition::of::<rental_status::RentalStatus>(),
     Definition::of::<catalogue::Catalogue>(),
     Definition::of::<payments::Payments>(),
     Definition::of::<deliveries::Deliveries>(),
+    Definition::of::<messages::Messages>(),
 ];
 
 /// Every view's routes.
@@ -30,6 +32,7 @@ pub(crate) fn routes() -> Router<Reads> {
         .merge(catalogue::routes())
         .merge(payments::routes())
         .merge(deliveries::routes())
+        .merge(messages::routes())
 }
 
 /// The view of that name.
