@@ -9,6 +9,7 @@ mod due_dates;
 mod forgetting;
 mod holding;
 mod lists;
+mod noticing;
 mod offering;
 mod outages;
 mod projecting;
