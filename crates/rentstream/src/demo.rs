@@ -1,19 +1,25 @@
 //! `rentstream demo`: a day in five shops, over HTTP as any client would live it, told to a shop owner.
 //!
 //! Each shop is a file of its own: what it offers is data (`demo/*.json`), what happens is a script. Every
-//! answer is compared with what the shop may rely on; a wrong one ends the demo.
+//! answer is compared with what the shop may rely on. A wrong one is told where it stands and again at the
+//! end, and makes the demo fail.
 
 mod api;
 mod books;
 mod cars;
 mod closing;
+mod data;
 mod day;
+mod desk;
 mod ebooks;
 mod flowers;
 mod library;
+mod opening;
+mod ordering;
 mod sandbox;
 mod screen;
 mod watching;
+mod weather;
 
 use std::time::Instant;
 
@@ -23,10 +29,10 @@ use rentstream_infra::settings::Settings;
 use tokio_util::sync::CancellationToken;
 
 use crate::{token, up};
-use api::{Api, Who};
+use api::{Api, Ask, Who};
 use day::Day;
 use sandbox::Sandbox;
-use screen::{Ink, Screen};
+use screen::{Ink, Screen, count};
 
 /// Where a system listens that no data folder tells of.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -97,19 +103,28 @@ pub(crate) async fn run(
 
 async fn play(town: &Town, shops: &[Shop]) -> Result<()> {
     let began = Instant::now();
-    let mut steps = 0;
+    let (mut steps, mut wrong) = (0, Vec::new());
     for shop in shops {
         let mut day = Day::open(town, shop.data()).await?;
         let name = day.name().to_owned();
-        shop.play(&mut day).await.context(name)?;
+        if let Err(error) = shop.play(&mut day).await {
+            day.amiss(format!("the day breaks off here: {error:#}"));
+        }
         steps += day.steps();
+        wrong.extend(day.wrong.iter().map(|what| format!("{name}: {what}")));
     }
-    let took = began.elapsed().as_secs_f64();
-    let counted = if shops.len() == 1 { "1 shop".to_owned() } else { format!("{} shops", shops.len()) };
-    let line = format!("{counted}, {steps} steps, every answer as it should be, in {took:.1} s.");
+    let (took, counted) = (began.elapsed().as_secs_f64(), count(shops.len(), "shop"));
+    let verdict = match wrong.len() {
+        0 => "every answer as it should be".to_owned(),
+        wrong => format!("{wrong} of them NOT as they should be"),
+    };
+    let line = format!("{counted}, {steps} steps, {verdict}, in {took:.1} s.");
     town.screen.say(&format!("\n{}", town.screen.paint(Ink::Bold, &line)));
+    for what in &wrong {
+        town.screen.say(&format!("  {}", town.screen.paint(Ink::Red, what)));
+    }
     town.screen.note("What was written can be looked over with `rentstream check`.\n");
-    Ok(())
+    if wrong.is_empty() { Ok(()) } else { bail!("{} went wrong", count(wrong.len(), "step")) }
 }
 
 /// Finds the system, and makes sure that it listens to us before anything is written.
@@ -117,7 +132,7 @@ async fn arrive(settings: &Settings, url: Option<&str>) -> Result<Town> {
     let here = up::address(settings).ok();
     let url = url.or(here.as_deref()).unwrap_or(DEFAULT_URL).trim_end_matches('/').to_owned();
     let api = Api::new(&url, token::auth(settings)?)?;
-    let greeted = api.get("/v1/rentals?limit=1", Who::Manager).await?;
+    let greeted = api.send(Ask::get("/v1/rentals").by(Who::Manager).find("limit", 1)).await?;
     match greeted.status {
         200 => {}
         401 => bail!(
@@ -144,7 +159,10 @@ async fn arrive(settings: &Settings, url: Option<&str>) -> Result<Town> {
             .say("Its gateway's weather is not ours to turn, so the scenes of bad weather are left out."),
     }
     screen.note(
-        "Each line: what was asked, what was answered, the event it led to. Below it: what the system did.",
+        "Each step: what somebody did, what was answered, at which position of the log; below, the request.",
+    );
+    screen.note(
+        "Lines with a time are what the system did by itself. ✗ would be an answer that is not as it should be.",
     );
     Ok(Town { api, sandbox, screen })
 }

@@ -1,13 +1,13 @@
-//! One rental: its timeline as it grows, and what the courier and the customer do to it.
+//! One rental, and its timeline as it grows.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{Answer, Who, Write};
-use super::day::{ANSWER, Customer, Day, WORDS};
+use super::api::{Answer, Ask, Who};
+use super::day::{ANSWER, Day, WORDS};
 use super::screen::{Ink, local, pad};
 
 /// How long an event is waited for. The longest wait is a held payment's: its tries are up to 60 s apart.
@@ -21,7 +21,7 @@ pub(super) struct Rental {
     pub(super) id: String,
     /// Whose it is, and of what.
     whose: String,
-    delivery: Option<String>,
+    pub(super) delivery: Option<String>,
     /// The last event that was shown.
     shown: u64,
 }
@@ -40,8 +40,7 @@ impl Day<'_> {
         let began = Instant::now();
         let mut impatient = false;
         loop {
-            let path = self.page(&format!("/v1/rentals/{}", rental.id));
-            let page = self.api().get(&path, Who::Manager).await?;
+            let page = self.ask(Ask::get(format!("/v1/rentals/{}", rental.id)).by(Who::Manager)).await?;
             let timeline = page.body["timeline"].as_array();
             let timeline =
                 timeline.ok_or_else(|| anyhow!("{} has no timeline: {}", rental.id, page.whole()))?;
@@ -84,47 +83,6 @@ impl Day<'_> {
         let said = pad(told(name), ANSWER - 16);
         let event = screen.paint(Ink::Dim, &format!("{}#{position}", pad(name, WORDS)));
         screen.say(&format!("      {} {said} {event}", screen.paint(Ink::Dim, &time)));
-    }
-
-    /// The courier hands it over.
-    pub(super) async fn hand_over(&mut self, rental: &mut Rental) -> Result<()> {
-        self.watch(rental, "DeliveryStarted").await?;
-        let delivery = rental.delivery.clone().ok_or_else(|| anyhow!("{} has no delivery", rental.id))?;
-        let write = Write {
-            who: Who::Courier,
-            path: format!("/v1/deliveries/{delivery}/complete"),
-            body: None,
-            key: None,
-        };
-        self.step("The courier rings, and hands it over", write, "200 completed").await?;
-        self.watch(rental, "RentalDelivered").await
-    }
-
-    pub(super) async fn cancel(
-        &mut self,
-        who: &Customer,
-        rental: &Rental,
-        reason: &str,
-        expected: &str,
-    ) -> Result<()> {
-        let body = Some(json!({ "reason": reason }));
-        let path = format!("/v1/rentals/{}/cancel", rental.id);
-        let write = Write { who: Who::Customer(&who.id), path, body, key: None };
-        self.about = Some(rental.id.clone());
-        self.step(&format!("{} cancels: “{reason}”", who.name), write, expected).await.map(drop)
-    }
-
-    pub(super) async fn give_back(
-        &mut self,
-        who: &Customer,
-        rental: &Rental,
-        says: &str,
-        expected: &str,
-    ) -> Result<()> {
-        let path = format!("/v1/rentals/{}/return", rental.id);
-        let write = Write { who: Who::Customer(&who.id), path, body: None, key: None };
-        self.about = Some(rental.id.clone());
-        self.step(&format!("{} {says}", who.name), write, expected).await.map(drop)
     }
 }
 
