@@ -17,3 +17,4 @@ mod renting;
 mod safe;
 mod seeing;
 mod shape;
+mod shops;

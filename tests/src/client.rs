@@ -89,6 +89,13 @@ impl Ask<'_> {
         self
     }
 
+    /// With a parameter.
+    #[must_use]
+    pub fn find(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.query(&[(name, value)]);
+        self
+    }
+
     /// Not before the view has seen this position.
     #[must_use]
     pub fn after(mut self, position: u64) -> Self {
