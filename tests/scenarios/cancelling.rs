@@ -1,9 +1,9 @@
-//! Cancelling: rows 23, 24 and 26. Holds are in `holding`, crashes in `crashing`.
+//! Cancelling: rows 23 to 26. Holds are in `holding`, crashes in `crashing`.
 
 use futures::future::join_all;
 use rentstream_tests::shop::points;
 use rentstream_tests::{Rental, World, book, bouquet, car};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What a cancellation of a delivery does, each once.
 pub(crate) const SAGA: [&str; 6] = [
@@ -41,6 +41,48 @@ async fn a_cancellation_undoes_delivery_payment_and_reservation() {
     {
         assert!(shown["cancellation"][step].is_string(), "{step} in {}", shown["cancellation"]);
     }
+}
+
+#[tokio::test]
+async fn a_rental_is_cancelled_and_refunded_though_its_stock_cannot_be_reached() {
+    // Of its own: nobody else's stock may go away.
+    let world = World::up(&[]).await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book().units(3)).await;
+    let rental = world.rent(&minji, book).await;
+    world.settle().await;
+
+    world.unreachable("Stock").await;
+    let units = format!("/v1/items/{book}/units");
+    world.post(&units).by(world.manager()).json(&json!({ "add": 1 })).await.expect(503);
+    world.cancel(&minji, &rental).await.expect(202);
+    world
+        .until("the rental is cancelled", || async {
+            (world.row(&minji, &rental).await["status"] == "cancelled").then_some(())
+        })
+        .await;
+    world
+        .until("the units could not be released", || async {
+            world.last_error("cancelling", rental.id).await.filter(|error| error.contains("Stock is away"))
+        })
+        .await;
+    let row = world.row(&minji, &rental).await;
+    assert_eq!(
+        (&row["payment"]["status"], &row["delivery"]["status"]),
+        (&json!("refunded"), &json!("cancelled"))
+    );
+    assert_eq!(world.charges(&rental).await, [(1500, 1500)]);
+    assert_eq!(world.count(rental.id, "UnitsReleased").await, 0);
+    assert_eq!(world.available(book).await, 2);
+
+    world.reachable().await;
+    world.settle().await;
+    assert_eq!(world.available(book).await, 3);
+    for event in SAGA {
+        assert_eq!(world.count(rental.id, event).await, 1, "{event}");
+    }
+    assert_eq!(world.charges(&rental).await, [(1500, 1500)]);
+    world.check_at_rest().await;
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! What must work, each behaviour a test of its own; see the acceptance table.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests fail by panicking")]
 
+mod acceptance;
 mod bad_input;
 mod cancelling;
 mod crashing;
 mod delivering;
 mod due_dates;
+mod entrance;
 mod forgetting;
 mod holding;
 mod lists;

@@ -48,8 +48,11 @@ async fn of_fifty_who_want_the_last_copy_at_once_one_gets_it() {
     let customers =
         join_all((0..10).map(|n| world.customer(["Ara", "Bora", "Chan", "Dana", "Eun"][n % 5]))).await;
     let card = card();
-    let asked = (0..50).map(|n| world.try_rent(&customers[n % 10], book, &card));
-    let answers = join_all(asked).await;
+    let asked: Vec<_> = (0..50)
+        .map(|n| &customers[n % 10])
+        .map(|customer| (customer.as_ref(), order(customer, book, &card)))
+        .collect();
+    let answers = world.at_once("/v1/rentals", &asked).await;
 
     let accepted: Vec<_> = answers.iter().filter(|answer| answer.status == 201).collect();
     let refused =

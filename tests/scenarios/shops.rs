@@ -17,7 +17,7 @@ async fn day(world: &World, shop: &str) -> String {
 }
 
 async fn offered(world: &World, name: &str) -> usize {
-    let shelf = world.get("/v1/items").find("limit", "100").find("shop", name);
+    let shelf = world.get("/v1/items").query(&[("limit", "100"), ("shop", name)]);
     shelf.after_seen().await.expect(200).items().len()
 }
 

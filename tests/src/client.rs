@@ -89,10 +89,10 @@ impl Ask<'_> {
         self
     }
 
-    /// With a parameter.
+    /// With query parameters.
     #[must_use]
-    pub fn find(mut self, name: &str, value: &str) -> Self {
-        self.request = self.request.query(&[(name, value)]);
+    pub fn query<V: serde::Serialize>(mut self, query: &[(&str, V)]) -> Self {
+        self.request = self.request.query(query);
         self
     }
 

@@ -3,7 +3,8 @@
 //! Never true in here: a part of the product is replaced by something that only tests know, a wait without a
 //! bound, a child that outlives the test binary.
 //!
-//! Reading order: [`world`] (a running system), [`client`] (asking it), [`shop`] (what scenarios speak of:
+//! Reading order: [`world`] (a running system), [`client`] (asking it), [`at_once`] (by many at
+//! the same moment), [`shop`] (what scenarios speak of:
 //! customers, items, rentals), [`state`] (what databases and gateway say, and [`World::settle`]); below lie
 //! [`keeper`] (children that die with us) and [`servers`] (what all worlds share).
 #![allow(
@@ -12,6 +13,7 @@
     reason = "a harness has nobody to hand an error to but the test"
 )]
 
+pub mod at_once;
 pub mod client;
 pub mod keeper;
 pub mod servers;

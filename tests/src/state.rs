@@ -97,6 +97,30 @@ impl World {
         admin.close().await.unwrap();
     }
 
+    /// From now on nothing can be written to the log's aggregates of this type, as in `Stock`: to the system
+    /// they can't be reached. See [`World::reachable`].
+    pub async fn unreachable(&self, aggregate_type: &str) {
+        let statement = format!(
+            "CREATE FUNCTION is_away() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN RAISE EXCEPTION '% is away', NEW.aggregate_type USING ERRCODE = 'connection_failure'; END $$;
+             CREATE TRIGGER is_away BEFORE INSERT ON events FOR EACH ROW
+             WHEN (NEW.aggregate_type = '{aggregate_type}') EXECUTE FUNCTION is_away()"
+        );
+        sqlx::raw_sql(&statement).execute(&self.log).await.unwrap();
+    }
+
+    /// What was unreachable is there again.
+    pub async fn reachable(&self) {
+        let statement = "DROP TRIGGER is_away ON events; DROP FUNCTION is_away";
+        sqlx::raw_sql(statement).execute(&self.log).await.unwrap();
+    }
+
+    /// What a process's last try for a rental failed by, if it did.
+    pub async fn last_error(&self, process: &str, rental: Uuid) -> Option<String> {
+        let found = sqlx::query_scalar("SELECT last_error FROM tasks WHERE process = $1 AND rental_id = $2");
+        found.bind(process).bind(rental).fetch_optional(&self.log).await.unwrap().flatten()
+    }
+
     /// The log's head.
     pub async fn head(&self) -> u64 {
         let head: i64 =
