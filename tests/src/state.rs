@@ -207,7 +207,13 @@ impl World {
         self.http.get(url).send().await.unwrap().json().await.unwrap()
     }
 
-    /// The weather at the gateway: `ok`, `slow`, `failing` or `down`.
+    /// What `GET /metrics` of `writes` or `reads` says.
+    pub async fn metrics(&self, of: &str) -> String {
+        let url = format!("{}/metrics", self.address(of));
+        self.http.get(url).send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The weather at the gateway: `ok`, `slow`, `failing`, `losing` or `down`.
     pub async fn gateway(&self, mode: &str) {
         let url = format!("{}/sandbox/mode", self.address("gateway"));
         let answer = self.http.post(url).json(&json!({ "mode": mode })).send().await.unwrap();

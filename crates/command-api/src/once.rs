@@ -1,8 +1,11 @@
 //! The same request twice: the first answer again, kept in the transaction of its events.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::Refusal;
 use rentstream_infra::http::{Problem, position};
@@ -13,6 +16,9 @@ use uuid::Uuid;
 
 use crate::Writes;
 use crate::intent::Intent;
+
+/// Nobody is told to stay away for longer, whatever the clocks say.
+const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(60);
 
 /// What a write is answered with.
 #[derive(Clone, Debug)]
@@ -32,11 +38,20 @@ impl IntoResponse for Answer {
             let problem = HeaderValue::from_static("application/problem+json");
             response.headers_mut().insert(header::CONTENT_TYPE, problem);
         }
-        // A held rental says how soon it's worth asking again.
         if self.body["status"] == "held" {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.worth_asking_in()));
         }
         response
+    }
+}
+
+impl Answer {
+    /// Seconds after which it's worth asking again what became of a held rental: its payment has been tried
+    /// again by then. A repeat of an old answer is worth it at once.
+    fn worth_asking_in(&self) -> u64 {
+        let next_try = self.body["next_try_at"].as_str().and_then(|at| at.parse::<DateTime<Utc>>().ok());
+        let wait = next_try.map_or(0, |at| (at - Utc::now()).num_seconds().max(0).unsigned_abs());
+        wait.saturating_add(1).min(RETRY_AFTER_AT_MOST.as_secs())
     }
 }
 

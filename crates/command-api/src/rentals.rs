@@ -185,7 +185,7 @@ impl Writes {
 
 /// What the caller hears of a rental that the renting process has taken as far as it can.
 fn answer(rest: &Rest) -> Answer {
-    let Rest { position, journey, .. } = rest;
+    let Rest { position, journey, until: next_try } = rest;
     let position = *position;
     let rental_id = journey.rental_id;
     let mut body = json!({ "rental_id": rental_id, "status": journey.rental.status() });
@@ -227,6 +227,7 @@ fn answer(rest: &Rest) -> Answer {
         ),
         RentalState::Held { until } => {
             body["held_until"] = json!(until);
+            body["next_try_at"] = json!(next_try);
             Answer { status: StatusCode::ACCEPTED, body, position }
         }
         // Others may have taken it further already; it was accepted.

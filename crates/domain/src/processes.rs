@@ -97,6 +97,14 @@ pub enum Step {
     Perform(Effect),
     /// Look again at that time.
     Wait(DateTime<Utc>),
+    /// Something failed: try again at about that time, but no later than the deadline. Whoever runs this
+    /// spreads the tries of many, so that they don't all come back in the same moment.
+    TryAgain {
+        /// No sooner than this.
+        at: DateTime<Utc>,
+        /// No later than this.
+        deadline: DateTime<Utc>,
+    },
     /// There's nothing to do until another event.
     Rest,
 }

@@ -2,12 +2,14 @@
 //!
 //! The command API drives inline, while the caller waits; the reactor drives what was woken by an event.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::customer::{Customer, Spend};
 use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::{Payment, PaymentCommand, PaymentState};
 use rentstream_domain::processes::{Effect, Journey, Process, Step};
-use rentstream_domain::rental::{PaymentMethod, Rental};
+use rentstream_domain::rental::{PaymentMethod, Rental, RentalState};
 use rentstream_domain::stock::{Reservation, Stock};
 use rentstream_domain::text::Line;
 use rentstream_domain::{Command, DeliveryId, PaymentId, RentalId};
@@ -15,10 +17,16 @@ use tracing::{debug, info};
 
 use crate::clock::Clock;
 use crate::gateway::{Charge, Gateway, GatewayError, Voided};
+use crate::spread::spread;
 use crate::store::{Context, Store, StoreError};
 
 /// More steps than any process takes; past it something is wrong, and the rental is looked at again later.
 const STEPS: u32 = 50;
+
+/// How soon a rental on hold is looked at again while the gateway's circuit is open: longer the longer it
+/// waits already, so that many that wait for long don't keep the workers from others.
+const NOT_NOW: TimeDelta = TimeDelta::seconds(1);
+const NOT_NOW_AT_MOST: TimeDelta = TimeDelta::seconds(15);
 
 /// What drives rentals.
 #[derive(Clone)]
@@ -89,6 +97,10 @@ impl Driver {
             let done = match step {
                 Step::Rest => return Ok(Rest { until: None, position, journey }),
                 Step::Wait(until) => return Ok(Rest { until: Some(until), position, journey }),
+                Step::TryAgain { at, deadline } => {
+                    let until = Some(spread(self.clock.now(), at, deadline));
+                    return Ok(Rest { until, position, journey });
+                }
                 Step::Send(command) => self.send(process, rental, command, context).await,
                 Step::SendOr(command, otherwise) => {
                     match self.send(process, rental, command, context).await {
@@ -100,7 +112,17 @@ impl Driver {
                     }
                 }
                 Step::Perform(effect) => {
-                    let answer = self.perform(effect, &journey).await?;
+                    let answer = match self.perform(effect, &journey).await {
+                        Ok(answer) => answer,
+                        Err(DriveError::Gateway(GatewayError::Open { again }))
+                            if let RentalState::Held { until: deadline } = journey.rental.state =>
+                        {
+                            // It isn't an attempt, so it isn't noted as one: the hold goes on.
+                            let until = Some(self.not_now(&journey, deadline, again));
+                            return Ok(Rest { until, position, journey });
+                        }
+                        Err(error) => return Err(error),
+                    };
                     self.send(process, rental, Command::Payment(PaymentId::of(rental), answer), context).await
                 }
             };
@@ -114,6 +136,18 @@ impl Driver {
             }
         }
         Err(DriveError::Restless)
+    }
+
+    /// When to look again at a rental on hold, as the gateway's circuit is open. Not past the hold's deadline.
+    fn not_now(&self, journey: &Journey, deadline: DateTime<Utc>, again: Duration) -> DateTime<Utc> {
+        let now = self.clock.now();
+        let since = match journey.payment.state {
+            PaymentState::Deferred { next_try, .. } => next_try,
+            _ => now,
+        };
+        let wait = ((now - since) / 2).clamp(NOT_NOW, NOT_NOW_AT_MOST);
+        let again = TimeDelta::from_std(again).unwrap_or(NOT_NOW_AT_MOST);
+        spread(now, now + wait.max(again), deadline)
     }
 
     async fn send(
@@ -185,8 +219,14 @@ impl Driver {
                     Charge::Declined { reason } => {
                         PaymentCommand::Decline { reason: Line::lossy(&reason), at: self.clock.now() }
                     }
+                    // It's known already that the payment waits for the gateway.
+                    Charge::Deferred { why: why @ GatewayError::Open { .. } }
+                        if matches!(journey.rental.state, RentalState::Held { .. }) =>
+                    {
+                        return Err(why.into());
+                    }
                     Charge::Deferred { why } => {
-                        info!(%payment, rental = %journey.rental_id, why, "Payment deferred");
+                        info!(%payment, rental = %journey.rental_id, %why, "Payment deferred");
                         PaymentCommand::Defer { at: self.clock.now() }
                     }
                 })

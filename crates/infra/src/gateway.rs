@@ -14,28 +14,36 @@
 //!   confirmation that arrives late has nothing to charge.
 //! - `Declined` is said only once nothing can follow: the card has been detached or the intent cancelled.
 //!
+//! Every operation passes a circuit breaker: while the gateway is ill, it's not asked at all.
+//!
 //! A gateway forgets idempotency keys (Stripe: no earlier than 24 h). A payment must be settled, by a charge
 //! or by a void, within a day of its first attempt.
 
+mod circuit;
 mod error;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
+use circuit::{Circuit, Seen};
 pub use error::GatewayError;
 use uuid::Uuid;
+
+use crate::metrics::{METRICS, seconds};
 use wire::{Intent, Refund, RefundStatus, Refunds, Refused, Reply, Status, Wire};
 
 /// How many keys an intent may be created under before it is given up; see `Gateway::open`.
 const OPENINGS: u32 = 8;
 
-/// A client for one payment gateway. Clones share their connections.
+/// A client for one payment gateway. Clones share their connections and their circuit.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     wire: Wire,
+    circuit: Circuit,
 }
 
 /// What became of a charge.
@@ -53,8 +61,8 @@ pub enum Charge {
     },
     /// Unknown: the card may have been charged. Ask again with the same payment, or void it.
     Deferred {
-        /// A sentence.
-        why: String,
+        /// Why.
+        why: GatewayError,
     },
 }
 
@@ -85,7 +93,7 @@ impl Gateway {
     /// # Errors
     /// When the URL isn't one of http or https, the key can't be sent in a header, or TLS can't be set up.
     pub fn new(url: &str, key: String, timeout: Duration) -> Result<Gateway, GatewayError> {
-        Ok(Gateway { wire: Wire::new(url, &key, timeout)? })
+        Ok(Gateway { wire: Wire::new(url, &key, timeout)?, circuit: Circuit::new() })
     }
 
     /// Charges the card behind `token` with `amount`, in the currency's smallest unit (cents; whole won, as
@@ -101,9 +109,10 @@ impl Gateway {
         token: &str,
         metadata: &[(&str, String)],
     ) -> Charge {
-        match self.try_charge(payment, &intent_form(payment, amount, currency, token, metadata)).await {
+        let form = intent_form(payment, amount, currency, token, metadata);
+        match self.guarded("charge", self.try_charge(payment, &form)).await {
             Ok(charge) => charge,
-            Err(error) => Charge::Deferred { why: error.to_string() },
+            Err(why) => Charge::Deferred { why },
         }
     }
 
@@ -120,10 +129,8 @@ impl Gateway {
         token: &str,
         metadata: &[(&str, String)],
     ) -> Result<Voided, GatewayError> {
-        match self.open(payment, &intent_form(payment, amount, currency, token, metadata)).await? {
-            Opened::Intent(intent) => self.cancel(payment, &intent).await,
-            Opened::Refused(_) | Opened::Never => Ok(Voided::NotCharged),
-        }
+        let form = intent_form(payment, amount, currency, token, metadata);
+        self.guarded("void", self.try_void(payment, &form)).await
     }
 
     /// Gives all the money of a charge back and returns the refund's id. Safe to repeat: a charge that has
@@ -133,6 +140,41 @@ impl Gateway {
     /// [`GatewayError::Refused`] when the gateway knows no such charge or can't refund it; anything else is
     /// worth another try.
     pub async fn refund(&self, payment: Uuid, reference: &str) -> Result<String, GatewayError> {
+        self.guarded("refund", self.try_refund(payment, reference)).await
+    }
+
+    /// Does something that the circuit may forbid, and learns from what comes of it.
+    async fn guarded<T>(
+        &self,
+        operation: &'static str,
+        done: impl Future<Output = Result<T, GatewayError>>,
+    ) -> Result<T, GatewayError> {
+        let pass = self.circuit.enter().map_err(|again| {
+            METRICS.gateway_refrained.get_or_create(&[("operation", operation)]).inc();
+            GatewayError::Open { again }
+        })?;
+        let began = Instant::now();
+        let done = done.await;
+        let (seen, outcome) = match &done {
+            Ok(_) => (Seen::Well, "answered"),
+            Err(error) => error.seen(),
+        };
+        pass.back(seen);
+        METRICS
+            .gateway_call
+            .get_or_create(&[("operation", operation), ("outcome", outcome)])
+            .observe(seconds(began.elapsed()));
+        done
+    }
+
+    async fn try_void(&self, payment: Uuid, form: &[(String, String)]) -> Result<Voided, GatewayError> {
+        match self.open(payment, form).await? {
+            Opened::Intent(intent) => self.cancel(payment, &intent).await,
+            Opened::Refused(_) | Opened::Never => Ok(Voided::NotCharged),
+        }
+    }
+
+    async fn try_refund(&self, payment: Uuid, reference: &str) -> Result<String, GatewayError> {
         let form = [("payment_intent".to_owned(), reference.to_owned())];
         // Refunds what is left of the charge, so a second one under another key finds nothing to refund.
         let refund = match self.act::<Refund>("v1/refunds", &format!("refund-{payment}"), &form).await?.result

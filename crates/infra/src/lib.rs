@@ -15,12 +15,14 @@ pub mod gateway;
 pub mod http;
 pub mod keys;
 pub mod log;
+pub mod metrics;
 pub mod reactor;
 pub mod reader;
 pub mod relay;
 pub mod sandbox;
 pub mod servers;
 pub mod settings;
+mod spread;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -22,6 +22,7 @@ use crate::driver::{Driver, Rest};
 use crate::feed::Feed;
 use crate::log::{Log, Recorded, signed, unsigned};
 use crate::reader::{self, Handled, Handler};
+use crate::spread::spread;
 use crate::store::Context;
 
 /// Rentals that one worker drives at a time.
@@ -281,7 +282,8 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
         }
         Ok(Rest { until: Some(until), .. }) => again(&pool, process.name, &task, *until, None).await,
         Err(error) => {
-            let next = driver.now() + backoff(attempts.unsigned_abs());
+            let now = driver.now();
+            let next = spread(now, now + backoff(attempts.unsigned_abs()), DateTime::<Utc>::MAX_UTC);
             warn!(process = process.name, %rental, attempts, %error, %next, "A step failed, will try again");
             again(&pool, process.name, &task, next, Some(error.to_string())).await
         }

@@ -4,9 +4,10 @@
 //!
 //! Beside Stripe's API, without a key:
 //!
-//! - `POST /sandbox/mode` `{"mode": "ok" | "slow" | "failing" | "down"}` makes the weather, `GET` tells it.
+//! - `POST /sandbox/mode` `{"mode": "ok" | "slow" | "failing" | "losing" | "down"}` makes the weather, `GET` tells it.
 //!   Slow: the work is done at once and the answer comes after 10 s, or as soon as the weather improves.
-//!   Failing: 500, nothing done and nothing kept. Down: the connection is closed without an answer, and
+//!   Failing: 500, nothing done and nothing kept. Losing: a charge is made, and the connection is closed
+//!   before its answer; everything else goes well. Down: the connection is closed without an answer, and
 //!   nothing is done. A restart brings `ok` back.
 //! - `GET /sandbox/ledger` lists what was charged and refunded, for tests to compare.
 //!
@@ -73,6 +74,7 @@ enum Mode {
     Ok,
     Slow,
     Failing,
+    Losing,
     Down,
 }
 

@@ -1,11 +1,13 @@
-//! Whether the process lives, and whether it can take its work.
+//! Whether the process lives, whether it can take its work, and what can be measured of it.
 
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::header;
 use axum::routing::get;
 use axum::{Json, Router};
 use rentstream_infra::http::Problem;
+use rentstream_infra::metrics::{self, METRICS};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -18,6 +20,7 @@ pub(crate) fn routes(needs: Vec<(&'static str, PgPool)>) -> Router {
     Router::new()
         .route("/health/live", get(async || Json(json!({ "status": "live" }))))
         .route("/health/ready", get(ready))
+        .route("/metrics", get(async || ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], METRICS.text())))
         .with_state(needs)
 }
 

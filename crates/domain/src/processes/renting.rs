@@ -112,7 +112,7 @@ fn pay(journey: &Journey, order: &Order, deadline: DateTime<Utc>, now: DateTime<
             } else if now >= *next_try {
                 Step::Perform(Effect::Charge(payment_id))
             } else {
-                Step::Wait(deadline.min(*next_try))
+                Step::TryAgain { at: deadline.min(*next_try), deadline }
             }
         }
         (PaymentState::Approved { .. }, _) => {

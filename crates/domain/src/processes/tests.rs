@@ -197,8 +197,9 @@ mod renting_goes_on {
 
     #[test]
     fn by_waiting_for_the_next_try_and_never_past_the_deadline() {
-        assert_eq!(next(held_until(900, NOW + 1)), Step::Wait(second(NOW + 1)));
-        assert_eq!(next(held_until(NOW + 1, 60)), Step::Wait(second(NOW + 1)));
+        let at = second(NOW + 1);
+        assert_eq!(next(held_until(900, NOW + 1)), Step::TryAgain { at, deadline: second(900) });
+        assert_eq!(next(held_until(NOW + 1, 60)), Step::TryAgain { at, deadline: at });
     }
 
     #[test]

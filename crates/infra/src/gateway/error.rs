@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::circuit::Seen;
+
 /// Why the gateway's answer is missing or of no use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
@@ -23,6 +25,12 @@ pub enum GatewayError {
     /// The connection ended before the answer did; the gateway may have acted.
     #[error("the connection to the payment gateway was lost")]
     Lost,
+    /// The circuit is open, so the gateway was not asked.
+    #[error("the payment gateway is not asked for now, as it has failed too often in a row")]
+    Open {
+        /// When it's worth another try.
+        again: Duration,
+    },
     /// 401 or 403.
     #[error("the payment gateway does not accept our key")]
     Unauthorized,
@@ -58,4 +66,26 @@ pub enum GatewayError {
         /// The gateway's code, in snake case.
         reason: String,
     },
+}
+
+impl GatewayError {
+    /// What the error says of the gateway's health, and a word for the metrics.
+    pub(super) fn seen(&self) -> (Seen, &'static str) {
+        match self {
+            Self::Timeout(_) => (Seen::Ill, "timeout"),
+            Self::Unreachable => (Seen::Ill, "unreachable"),
+            Self::Lost => (Seen::Ill, "lost"),
+            Self::Busy => (Seen::Ill, "busy"),
+            // An old failure that it repeats tells of then.
+            Self::Failing { repeated, .. } => (if *repeated { Seen::Nothing } else { Seen::Ill }, "failing"),
+            // No payment gets through, whoever it's from.
+            Self::Unauthorized => (Seen::Ill, "unauthorized"),
+            Self::Refused { .. } => (Seen::Well, "refused"),
+            // These are about one payment, and about the gateway only perhaps.
+            Self::InFlight | Self::Conflict | Self::Unopened | Self::Processing | Self::Unreadable => {
+                (Seen::Nothing, "undecided")
+            }
+            Self::Url | Self::Key | Self::Tls | Self::Open { .. } => (Seen::Nothing, "not_asked"),
+        }
+    }
 }

@@ -20,13 +20,18 @@ fn approved(charge: Charge) -> String {
 
 fn deferred(charge: Charge) -> String {
     match charge {
-        Charge::Deferred { why } => why,
+        Charge::Deferred { why } => why.to_string(),
         other => panic!("expected a deferral, got {other:?}"),
     }
 }
 
 fn declined(reason: &str) -> Charge {
     Charge::Declined { reason: reason.into() }
+}
+
+/// The same gateway as another process knows it, which has not seen it fail yet.
+fn of_another_process(gateway: &Gateway) -> Gateway {
+    Gateway { circuit: Circuit::new(), ..gateway.clone() }
 }
 
 /// Charges 15,000 won.
@@ -136,9 +141,10 @@ async fn a_failing_or_absent_gateway_defers_until_it_recovers() {
         world.turn(mode).await;
         // More often than there are keys to open the payment under.
         for _ in 0..=OPENINGS {
-            assert_eq!(deferred(charge(&world.gateway, payment, VISA).await), reason);
+            let gateway = of_another_process(&world.gateway);
+            assert_eq!(deferred(charge(&gateway, payment, VISA).await), reason);
         }
-        assert!(void(&world.gateway, payment).await.is_err());
+        assert!(void(&of_another_process(&world.gateway), payment).await.is_err());
         world.turn("ok").await;
         approved(charge(&world.gateway, payment, VISA).await);
     }
@@ -201,7 +207,7 @@ async fn a_payment_that_could_never_be_opened_is_held_and_can_be_voided() {
     let dead = others.chain([format!("payment-{payment}")]).collect();
     let scarred = lossy(&world.url, Trouble::DeadKeys(dead)).await;
     for _ in 0..OPENINGS {
-        assert!(void(&scarred, payment).await.is_err());
+        assert!(void(&of_another_process(&scarred), payment).await.is_err());
     }
     assert_eq!(deferred(charge(&scarred, payment, VISA).await), GatewayError::Unopened.to_string());
     assert_eq!(void(&scarred, payment).await, Ok(Voided::NotCharged));
@@ -321,4 +327,51 @@ async fn settings_that_make_no_sense_are_refused() {
     assert_eq!(make("https://api.stripe.com", ""), Err(GatewayError::Key));
     assert_eq!(make("https://api.stripe.com", "sk_1\n"), Err(GatewayError::Key));
     assert_eq!(make("https://api.stripe.com", "sk_1"), Ok(()));
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_is_lost_is_found_again_and_not_made_again() {
+    let world = World::start().await;
+    let payment = Uuid::now_v7();
+    world.turn("losing").await;
+    assert_eq!(deferred(charge(&world.gateway, payment, VISA).await), GatewayError::Lost.to_string());
+    assert_eq!(world.charged().await, 1);
+    let reference = approved(charge(&world.gateway, payment, VISA).await);
+    world.turn("ok").await;
+    assert_eq!(approved(charge(&world.gateway, payment, VISA).await), reference);
+    assert_eq!(void(&world.gateway, payment).await, Ok(Voided::Charged { reference }));
+    assert_eq!(world.charged().await, 1);
+}
+
+#[tokio::test]
+async fn after_some_failures_in_a_row_an_ill_gateway_is_left_alone_until_one_finds_it_well() {
+    let world = World::start().await;
+    world.turn("failing").await;
+    for _ in 0..5 {
+        deferred(charge(&world.gateway, Uuid::now_v7(), VISA).await);
+    }
+    world.turn("ok").await;
+    let payment = Uuid::now_v7();
+    let refrained = charge(&world.gateway, payment, VISA).await;
+    assert!(matches!(refrained, Charge::Deferred { why: GatewayError::Open { .. } }), "{refrained:?}");
+    assert!(matches!(void(&world.gateway, payment).await, Err(GatewayError::Open { .. })));
+    assert!(matches!(world.gateway.refund(payment, "pi_1").await, Err(GatewayError::Open { .. })));
+    assert_eq!(world.charged().await, 0);
+    // It rests for a second, then the first who comes is let pass and finds it well.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !matches!(charge(&world.gateway, payment, VISA).await, Charge::Approved { .. }) {
+        assert!(Instant::now() < deadline, "nobody was let pass");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    approved(charge(&world.gateway, Uuid::now_v7(), VISA).await);
+    assert_eq!(world.charged().await, 2);
+}
+
+#[tokio::test]
+async fn a_gateway_that_declines_is_not_ill() {
+    let world = World::start().await;
+    for _ in 0..20 {
+        let charge = charge(&world.gateway, Uuid::now_v7(), "pm_card_chargeDeclined").await;
+        assert_eq!(charge, declined("generic_decline"));
+    }
 }

@@ -53,9 +53,13 @@ async fn weather(State(sandbox): Home, request: Request, next: Next) -> Response
             return Answer::plain(401, "Invalid API Key provided").into_response();
         }
         Mode::Failing => return Answer::plain(500, "The sandbox is set to fail").into_response(),
-        Mode::Ok | Mode::Slow => {}
+        Mode::Ok | Mode::Slow | Mode::Losing => {}
     }
+    let charges = request.uri().path().ends_with("/confirm");
     let response = next.run(request).await;
+    if charges && sandbox.mode() == Mode::Losing {
+        return hang_up();
+    }
     // There is no work to wait for behind a conflict.
     if response.status() != StatusCode::CONFLICT {
         sandbox.linger().await;
@@ -162,7 +166,7 @@ async fn mode(State(sandbox): Home) -> Json<Weather> {
 async fn turn(State(sandbox): Home, body: Received) -> Result<Json<Weather>, Answer> {
     let body = body.map_err(|error| Answer::plain(error.status().as_u16(), &error.body_text()))?;
     let weather: Weather = serde_json::from_slice(&body)
-        .map_err(|_| Answer::plain(400, "mode should be one of ok, slow, failing and down"))?;
+        .map_err(|_| Answer::plain(400, "mode should be one of ok, slow, failing, losing and down"))?;
     sandbox.turn(weather.mode);
     Ok(Json(weather))
 }

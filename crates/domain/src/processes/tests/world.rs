@@ -328,11 +328,11 @@ impl World {
         let mut done = Ok(());
         let next = match hand {
             Hand::Empty | Hand::Until(_) => match (self.step(driver, rental, ages), who) {
-                (Step::Rest, _) | (Step::Wait(_), Who::Inline) => {
+                (Step::Rest, _) | (Step::Wait(_) | Step::TryAgain { .. }, Who::Inline) => {
                     self.drivers[driver].woken = None;
                     Hand::Empty
                 }
-                (Step::Wait(until), Who::Process(_)) => Hand::Until(until),
+                (Step::Wait(until) | Step::TryAgain { at: until, .. }, Who::Process(_)) => Hand::Until(until),
                 (step, _) => Hand::Next(step),
             },
             Hand::Next(Step::Send(command)) | Hand::Otherwise(command) => {
@@ -350,7 +350,7 @@ impl World {
                 done = self.send(Command::Payment(PaymentId::of(rental), answer));
                 Hand::Empty
             }
-            Hand::Next(Step::Wait(_) | Step::Rest) => unreachable!("kept in no hand"),
+            Hand::Next(Step::Wait(_) | Step::TryAgain { .. } | Step::Rest) => unreachable!("kept in no hand"),
         };
         self.drivers[driver].hand = next;
         self.drivers[driver].seen = self.log.len();
