@@ -64,7 +64,7 @@ async fn a_postgres_that_crashes_under_load_costs_nothing_that_was_acknowledged(
     postgres.ensure_database("log").await.unwrap();
     postgres.ensure_database("views").await.unwrap();
     let address = postgres.url("log");
-    let world = World::on(&address, &postgres.url("views"), &[]).await;
+    let world = World::on(&address, &postgres.url("views"), &[("RENTSTREAM_RATE_LIMIT", "off")]).await;
     world.start_up(&[]).await;
     let minji = world.customer("Min-ji").await;
     let ebook = world.item(ebook()).await;

@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod body;
+pub mod limits;
+mod measure;
 pub mod problem;
 
 use std::any::Any;
@@ -18,6 +20,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId
 use tower_http::trace::TraceLayer;
 use tracing::{error, info_span};
 
+pub use limits::Limits;
 pub use problem::Problem;
 
 /// The position at which a write is done, or up to which a read has seen the log.
@@ -31,12 +34,15 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// A request that has no answer by then gets a problem.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Adds what every route has: a request id, a log line, a body limit, and a problem for what goes wrong.
-pub fn furnish(router: Router) -> Router {
-    router
+/// Adds what every route has: a request id, a log line, its time, the process's bounds, a body limit, and a
+/// problem for what goes wrong.
+pub fn furnish(router: Router, limits: Limits) -> Router {
+    let router = router
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    limits
+        .before(router)
         .layer(axum::middleware::from_fn(bounded))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -55,6 +61,7 @@ pub fn furnish(router: Router) -> Router {
                 .on_failure(()),
         )
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(axum::middleware::from_fn(measure::measure))
 }
 
 /// What was begun goes on; only the client isn't kept waiting for ever.

@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::log::{Log, Recorded, pause};
+use crate::metrics::{METRICS, gauge};
 
 /// The stream's name.
 pub const STREAM: &str = "RENTSTREAM";
@@ -161,6 +162,8 @@ async fn relay(
     *failures = 0;
     loop {
         woken.mark_unchanged();
+        METRICS.relay_position.set(gauge(position));
+        METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(position)));
         let page = log.page(position, PAGE).await?;
         if page.is_empty() {
             // The poll also notices, on an idle shop, that the stream was wiped.

@@ -9,7 +9,10 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use crate::clock::Clock;
+use crate::http::Limits;
 
+/// What an address to listen on should be.
+const ADDRESS: &str = "an address and a port, as in 127.0.0.1:8080";
 /// Ten years, in seconds.
 const MOST_AHEAD: u64 = 315_360_000;
 
@@ -36,6 +39,12 @@ pub struct Settings {
     pub gateway_timeout: Duration,
     /// `RENTSTREAM_HOLD`, seconds (900): how long a rental waits for the gateway.
     pub hold: TimeDelta,
+    /// `RENTSTREAM_CAPACITY` (256): requests that are answered at once, so many writes and so many reads;
+    /// `RENTSTREAM_RATE_LIMIT` (100, or `off`): requests per second and caller; `RENTSTREAM_TRUSTED_PROXIES`
+    /// (0): proxies before us that say in X-Forwarded-For for whom they ask.
+    pub limits: Limits,
+    /// `RENTSTREAM_METRICS_LISTEN`: where roles without an API serve `/health` and `/metrics`; nowhere without it.
+    pub metrics_listen: Option<SocketAddr>,
     /// `RENTSTREAM_STREAM_MAX_BYTES` (1 GiB): what JetStream keeps; older events are read from Postgres.
     pub stream_max_bytes: i64,
     /// `RENTSTREAM_LOG_FORMAT`: `text` or `json`.
@@ -97,12 +106,7 @@ impl Settings {
         let get = |name: &'static str| get(name).filter(|value| !value.is_empty());
         let seconds = "a number of seconds from 1 to 86400";
         let settings = Self {
-            listen: parse(
-                &get,
-                "RENTSTREAM_LISTEN",
-                "127.0.0.1:8080",
-                "an address and a port, as in 127.0.0.1:8080",
-            )?,
+            listen: parse(&get, "RENTSTREAM_LISTEN", "127.0.0.1:8080", ADDRESS)?,
             data: get("RENTSTREAM_DATA").unwrap_or_else(|| ".rentstream".into()).into(),
             database_url: url(
                 &get,
@@ -140,6 +144,20 @@ impl Settings {
             hold: TimeDelta::seconds(
                 within(&get, "RENTSTREAM_HOLD", 900, 1..=86_400, seconds)?.cast_signed(),
             ),
+            limits: Limits {
+                capacity: parse(&get, "RENTSTREAM_CAPACITY", "256", "a number of requests, 1 or more")?,
+                rate: parse(
+                    &get,
+                    "RENTSTREAM_RATE_LIMIT",
+                    "100",
+                    "requests per second and caller, from 1 to 1000000, or off",
+                )?,
+                proxies: parse(&get, "RENTSTREAM_TRUSTED_PROXIES", "0", "a number of proxies, 0 to 255")?,
+            },
+            metrics_listen: match get("RENTSTREAM_METRICS_LISTEN") {
+                Some(_) => Some(parse(&get, "RENTSTREAM_METRICS_LISTEN", "", ADDRESS)?),
+                None => None,
+            },
             stream_max_bytes: within(
                 &get,
                 "RENTSTREAM_STREAM_MAX_BYTES",
@@ -241,6 +259,8 @@ impl fmt::Debug for Settings {
             .field("gateway_key", &masked(&self.gateway_key))
             .field("gateway_timeout", &self.gateway_timeout)
             .field("hold", &self.hold)
+            .field("limits", &self.limits)
+            .field("metrics_listen", &self.metrics_listen)
             .field("stream_max_bytes", &self.stream_max_bytes)
             .field("log_format", &self.log_format)
             .finish_non_exhaustive()
@@ -277,6 +297,12 @@ mod tests {
             said("RENTSTREAM_JWT_SECRET", "short"),
             "RENTSTREAM_JWT_SECRET is too short; it should be 32 characters or more"
         );
+        assert_eq!(
+            said("RENTSTREAM_RATE_LIMIT", "none"),
+            "RENTSTREAM_RATE_LIMIT is \"none\"; it should be requests per second and caller, from 1 to 1000000, or off"
+        );
+        assert!(said("RENTSTREAM_CAPACITY", "0").starts_with("RENTSTREAM_CAPACITY is \"0\""));
+        assert!(said("RENTSTREAM_METRICS_LISTEN", "9090").starts_with("RENTSTREAM_METRICS_LISTEN is"));
         assert!(said("RENTSTREAM_LISTEN", "8080").starts_with("RENTSTREAM_LISTEN is \"8080\""));
     }
 

@@ -15,6 +15,7 @@ pub mod paging;
 pub mod projector;
 pub mod reads;
 pub mod rebuild;
+pub mod sampling;
 pub mod tables;
 pub mod view;
 pub mod views;

@@ -10,8 +10,10 @@ use rentstream_domain::processes::{self, Process};
 use rentstream_infra::driver::Driver;
 use rentstream_infra::feed::Feed;
 use rentstream_infra::gateway::Gateway;
+use rentstream_infra::http::Limits;
 use rentstream_infra::http::auth::Auth;
 use rentstream_infra::log::{Log, pause};
+use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
 use rentstream_infra::{http, reactor, relay as mirror};
@@ -93,9 +95,11 @@ pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
     auth: Auth,
+    limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let app = http::furnish(routes).layer(Extension(auth));
+    let app = http::furnish(routes, limits).layer(Extension(auth));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let begun = shutdown.clone();
     let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
@@ -108,6 +112,23 @@ pub(crate) async fn serve(
 
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on {address} (RENTSTREAM_LISTEN)"))
+}
+
+/// Serves whether it lives and what can be measured, of a role that has no API.
+async fn watched(
+    settings: &Settings,
+    needs: Vec<(&'static str, sqlx::PgPool)>,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let Some(address) = settings.metrics_listen else { return Ok(()) };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address} (RENTSTREAM_METRICS_LISTEN)"))?;
+    let app = health::routes(needs);
+    tokio::spawn(
+        axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
+    );
+    Ok(())
 }
 
 pub(crate) fn reads(log: Log, tables: Tables) -> Reads {
@@ -123,7 +144,8 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
     info!(address = %settings.listen, "The command API listens");
     let routes = rentstream_command_api::router(Writes::new(driver))
         .merge(health::routes(vec![("the log", log.pool().clone())]));
-    serve(listener, routes, auth, shutdown).await
+    tokio::spawn(sampling::processes(log, shutdown.clone()));
+    serve(listener, routes, auth, settings.limits, shutdown).await
 }
 
 /// The read side.
@@ -133,10 +155,15 @@ pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -
     let auth = token::auth(&settings)?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(reads.seen.clone().listen(shutdown.clone()));
+    tokio::spawn(rentstream_projections::sampling::views(
+        tables.clone(),
+        reads.log.clone(),
+        shutdown.clone(),
+    ));
     info!(address = %settings.listen, "The query API listens");
     let routes = rentstream_projections::api::router(reads)
         .merge(health::routes(vec![("the views", tables.pool().clone())]));
-    serve(listener, routes, auth, shutdown).await
+    serve(listener, routes, auth, settings.limits, shutdown).await
 }
 
 /// The views.
@@ -146,6 +173,13 @@ pub(crate) async fn project(settings: Settings, names: &[String], shutdown: Canc
     let (log, tables, nats) = (log(&settings)?, tables(&settings)?, nats(&settings).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
+    tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), shutdown.clone()));
+    watched(
+        &settings,
+        vec![("the log", log.pool().clone()), ("the views", tables.pool().clone())],
+        &shutdown,
+    )
+    .await?;
     spawn_projectors(&tasks, &chosen, &log, &nats, &tables, &shutdown);
     finish(&tasks).await;
     Ok(())
@@ -159,6 +193,8 @@ pub(crate) async fn react(settings: Settings, names: &[String], shutdown: Cancel
     let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
+    tasks.spawn(sampling::processes(log.clone(), shutdown.clone()));
+    watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
     spawn_processes(&tasks, &chosen, &driver, &nats, &shutdown);
     finish(&tasks).await;
     Ok(())
@@ -169,6 +205,7 @@ pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Re
     let (log, nats) = (log(&settings)?, nats(&settings).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
+    watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
     tasks.spawn(mirror::run(log, nats, settings.stream_max_bytes, shutdown));
     finish(&tasks).await;
     Ok(())

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::log::pause;
+use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::{relay, sandbox, servers};
 use rentstream_projections::{api, views};
@@ -180,6 +181,8 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(relay::run(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
     tasks.spawn(reads.seen.clone().listen(background.clone()));
+    tasks.spawn(sampling::processes(log.clone(), background.clone()));
+    tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
     roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
     roles::spawn_processes(&tasks, &processes::ALL, &driver, &nats, &background);
 
@@ -190,7 +193,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let address = listener.local_addr()?;
     write_down(&settings, address)?;
     welcome(&settings, address);
-    let served = roles::serve(listener, routes, auth, shutdown.clone()).await;
+    let served = roles::serve(listener, routes, auth, settings.limits, shutdown.clone()).await;
     background.cancel();
     roles::finish(&tasks).await;
     served

@@ -154,6 +154,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // Whoever counted the caller's requests has looked at the token already.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let auth = parts.extensions.get::<Auth>().ok_or_else(Problem::internal)?;
         let header = parts
             .headers

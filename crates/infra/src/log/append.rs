@@ -1,7 +1,7 @@
 //! Appending with group commit: what gathers while one commit is under way goes into the next.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{PgPool, Row};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -9,6 +9,7 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::{signed, unsigned};
+use crate::metrics::{METRICS, gauge, seconds};
 use crate::settings::Crash;
 
 /// Requests that may wait for the next commit. Past it a caller is told to come back.
@@ -103,8 +104,15 @@ pub(super) async fn send(requests: &mpsc::Sender<Request>, append: Append) -> Re
     answer.await.map_err(|_| AppendError::Unavailable("the program is ending".into()))?
 }
 
+fn count(events: &[NewEvent]) {
+    for event in events {
+        METRICS.log_events.get_or_create(&[("event", event.event_type.clone())]).inc();
+    }
+}
+
 /// Moves the wake-up on, never back.
 pub(super) fn wake(head: &watch::Sender<u64>, position: u64) {
+    METRICS.log_head.set(gauge(position.max(*head.borrow())));
     head.send_if_modified(|head| {
         let ahead = position > *head;
         *head = position.max(*head);
@@ -156,12 +164,16 @@ fn compose(requests: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
 }
 
 async fn settle(pool: &PgPool, head: &watch::Sender<u64>, crash: &Crash, batch: Vec<Request>) {
+    METRICS.log_batch.observe(batch.len() as f64);
+    let began = Instant::now();
     let written = tokio::time::timeout(COMMIT_WITHIN, write(pool, &batch)).await;
+    METRICS.log_append.observe(seconds(began.elapsed()));
     match written.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
         Ok(outcomes) => {
             for (request, outcome) in batch.into_iter().zip(outcomes) {
                 if let Ok(Appended { position }) = outcome {
                     wake(head, position);
+                    count(&request.append.events);
                     crash.after(request.append.events.iter().map(|event| event.event_type.as_str()));
                 }
                 // A caller that has gone doesn't need the answer.
