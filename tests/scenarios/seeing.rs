@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use rentstream_projections::views;
+use rentstream_tests::reading::ReadSide;
 use rentstream_tests::shop::declined_card;
 use rentstream_tests::{Customer, World, book, bouquet, car, ebook};
 use reqwest::Method;
@@ -239,4 +240,75 @@ async fn a_view_is_rebuilt_while_it_serves_and_its_rows_are_the_same() {
         assert!(world.run(&["rebuild", view]).await.status.success());
     }
     assert_eq!(world.all_rows().await, rows);
+}
+
+#[tokio::test]
+async fn the_history_shows_every_rental_with_its_states_and_times() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let (book, ebook) = (world.item(book().units(9)).await, world.item(ebook()).await);
+    let (cancelled, delivered) = (world.rent(&minji, book).await, world.rent(&minji, book).await);
+    let returned = world.rent(&minji, ebook).await;
+    world.try_rent(&minji, book, &declined_card()).await.expect(402);
+    world.settle().await;
+    world.cancel(&minji, &cancelled).await.expect(202);
+    world.deliver(&delivered).await.expect(200);
+    world.give_back(&minji, &returned).await.expect(200);
+    world.settle().await;
+
+    let rows = world.history(&minji).await;
+    let told: Vec<(&str, &str, Vec<&str>)> = rows
+        .iter()
+        .map(|row| {
+            let times = row["times"].as_object().unwrap().keys().map(String::as_str).collect();
+            (row["status"].as_str().unwrap(), row["payment"]["status"].as_str().unwrap(), times)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("rejected", "declined", vec!["rejected_at", "requested_at"]),
+            (
+                "returned",
+                "approved",
+                vec!["accepted_at", "delivered_at", "due_at", "requested_at", "returned_at"]
+            ),
+            ("delivered", "approved", vec!["accepted_at", "delivered_at", "due_at", "requested_at"]),
+            (
+                "cancelled",
+                "refunded",
+                vec!["accepted_at", "cancellation_requested_at", "cancelled_at", "due_at", "requested_at"]
+            ),
+        ]
+    );
+    assert!(rows.iter().all(|row| row["requested_at"] == row["times"]["requested_at"]));
+    assert!(rows.is_sorted_by_key(|row| std::cmp::Reverse(row["requested_at"].as_str().unwrap().to_owned())));
+    assert_eq!(rows[3]["delivery"]["status"], "cancelled");
+    assert!(rows[3]["payment"]["refunded_at"].is_string());
+}
+
+#[tokio::test]
+async fn a_row_of_the_history_is_the_same_in_whatever_order_its_events_came_in() {
+    let world = World::shared().await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book()).await;
+    let rental = world.rent(&minji, book).await;
+    world.settle().await;
+    world.cancel(&minji, &rental).await.expect(202);
+    world.settle().await;
+    let mut events = world.all_events().await;
+    events.retain(|event| event.payload.get().contains(&minji.id.to_string()));
+    let mut rows = Vec::new();
+    for first in ["Rental", "Payment", "Delivery"] {
+        // One stream before the others; each in its own order.
+        events.sort_by_key(|event| (event.aggregate_type != first, event.position));
+        let read = ReadSide::start().await;
+        for event in &events {
+            read.write(event).await;
+        }
+        let (_, mut list) = read.get(&format!("/v1/customers/{}/rentals", minji.id)).await;
+        rows.push(list["items"].take());
+    }
+    assert_eq!(rows[0][0]["status"], "cancelled");
+    assert_eq!((&rows[0], &rows[0]), (&rows[1], &rows[2]));
 }

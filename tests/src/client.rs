@@ -4,9 +4,10 @@ use std::future::{Future, IntoFuture};
 use std::ops::Index;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -108,6 +109,13 @@ impl Ask<'_> {
     pub fn after_seen(self) -> Self {
         let seen = self.world.seen();
         self.after(seen)
+    }
+
+    /// Sends a request whose answer may take that long, and gives it before it's read.
+    pub(crate) async fn open(self, bound: Duration) -> (Response, String) {
+        let sent = self.request.timeout(bound).send().await;
+        let response = sent.unwrap_or_else(|error| panic!("{} got no answer: {error:?}", self.path));
+        (response, self.path)
     }
 
     /// Sends a request that may come to nothing on its way.

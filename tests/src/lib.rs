@@ -3,10 +3,10 @@
 //! Never true in here: a part of the product is replaced by something that only tests know, a wait without a
 //! bound, a child that outlives the test binary.
 //!
-//! Reading order: [`world`] (a running system), [`client`] (asking it), [`at_once`] (by many at
-//! the same moment), [`shop`] (what scenarios speak of:
-//! customers, items, rentals), [`state`] (what databases and gateway say, and [`World::settle`]); below lie
-//! [`keeper`] (children that die with us) and [`servers`] (what all worlds share).
+//! Reading order: [`world`] (a running system), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`] (what
+//! scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
+//! [`World::settle`]); below lie [`keeper`] (children that die with us)
+//! and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -16,9 +16,11 @@
 pub mod at_once;
 pub mod client;
 pub mod keeper;
+pub mod reading;
 pub mod servers;
 pub mod shop;
 pub mod state;
+pub mod watching;
 pub mod world;
 
 pub use client::{Answer, Ask};

@@ -1,7 +1,10 @@
 //! What the databases and the gateway say, beside HTTP: for what must have happened exactly once, and for
 //! knowing that everything is at rest.
 
+use chrono::{DateTime, Utc};
 use rentstream_domain::processes;
+use rentstream_infra::log::{Log, Recorded};
+use rentstream_infra::settings::Crash;
 use rentstream_projections::views;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -157,6 +160,26 @@ impl World {
     pub async fn try_count_all(&self, event: &str) -> Result<i64, sqlx::Error> {
         let counted = sqlx::query_scalar("SELECT count(*) FROM events WHERE event_type = $1");
         counted.bind(event).fetch_one(&self.log).await
+    }
+
+    /// The whole log.
+    pub async fn all_events(&self) -> Vec<Recorded> {
+        let log = Log::open(&self.system.log_url, 1, Crash::default()).unwrap();
+        log.page(0, usize::MAX >> 1).await.unwrap()
+    }
+
+    /// When the event at a position was recorded.
+    pub async fn recorded_at(&self, position: u64) -> DateTime<Utc> {
+        sqlx::query_scalar("SELECT recorded_at FROM events WHERE position = $1")
+            .bind(position.cast_signed())
+            .fetch_one(&self.log)
+            .await
+            .unwrap()
+    }
+
+    /// The address of the views' database.
+    pub fn views_url(&self) -> String {
+        self.system.views_url.clone()
     }
 
     /// Every row of a view, as in `customer-history`.

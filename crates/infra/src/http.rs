@@ -64,7 +64,7 @@ pub fn furnish(router: Router, limits: Limits) -> Router {
         .layer(axum::middleware::from_fn(measure::measure))
 }
 
-/// What was begun goes on; only the client isn't kept waiting for ever.
+/// What was begun goes on; only the client isn't kept waiting for ever. A stream has its answer once it begins.
 async fn bounded(request: Request, next: Next) -> Response {
     match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
         Ok(response) => response,

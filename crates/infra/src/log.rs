@@ -5,6 +5,7 @@
 
 mod answers;
 mod append;
+mod moments;
 mod recorded;
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,13 @@ use rentstream_infra::log::{Log, unsigned};
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::Row;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::tables::Tables;
 use crate::view::View;
+use crate::views::customer_history::hub::Hub;
 use crate::waiting::{Seen, unavailable};
 
 /// An answer doesn't wait longer for the customers' keys.
@@ -29,6 +31,10 @@ pub struct Reads {
     pub seen: Seen,
     /// The log, which lag is measured against; the customers' keys lie beside it.
     pub log: Log,
+    /// Who watches which customer's history.
+    pub hub: Hub,
+    /// Streams end with it: an answer that never ends would keep a shutdown waiting.
+    pub closing: CancellationToken,
 }
 
 /// The query of a read that takes `?after=` and nothing else.
@@ -39,6 +45,11 @@ pub(crate) struct After {
 }
 
 impl Reads {
+    /// Listens to the projectors until shutdown, for whoever waits or watches.
+    pub async fn listen(self, shutdown: CancellationToken) {
+        tokio::join!(self.seen.clone().listen(shutdown.clone()), self.hub.clone().run(self, shutdown));
+    }
+
     /// One row of a view that has seen a position, and the position that it has seen.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ impl Seen {
         wakeup::listen(self.tables.pool(), "rentstream_view", shutdown, heard).await;
     }
 
+    /// Changes when the view has. It's a wake-up, not a promise: poll behind it.
+    pub(crate) fn woken(&self, view: &str) -> Option<watch::Receiver<u64>> {
+        Some(self.positions.get(view)?.subscribe())
+    }
+
     /// Waits until a view has seen a position.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use rentstream_infra::{http, reactor, relay as mirror};
 use rentstream_projections::reads::Reads;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
+use rentstream_projections::views::customer_history::hub::Hub;
 use rentstream_projections::waiting::Seen;
 use rentstream_projections::{projector, views};
 use tokio::net::TcpListener;
@@ -131,8 +132,11 @@ async fn watched(
     Ok(())
 }
 
-pub(crate) fn reads(log: Log, tables: Tables) -> Reads {
-    Reads { seen: Seen::new(tables.clone(), &views::ALL), tables, log }
+
+/// What the read side works with; its streams end when the shutdown begins.
+pub(crate) fn reads(log: Log, tables: Tables, shutdown: &CancellationToken) -> Reads {
+    let seen = Seen::new(tables.clone(), &views::ALL);
+    Reads { seen, tables, log, hub: Hub::default(), closing: shutdown.clone() }
 }
 
 /// The write side.
@@ -151,15 +155,15 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
 /// The read side.
 pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let tables = tables(&settings)?;
-    let reads = reads(log(&settings)?, tables.clone());
+    let reads = reads(log(&settings)?, tables.clone(), &shutdown);
     let auth = token::auth(&settings)?;
     let listener = listen(settings.listen).await?;
-    tokio::spawn(reads.seen.clone().listen(shutdown.clone()));
     tokio::spawn(rentstream_projections::sampling::views(
         tables.clone(),
         reads.log.clone(),
         shutdown.clone(),
     ));
+    tokio::spawn(reads.clone().listen(shutdown.clone()));
     info!(address = %settings.listen, "The query API listens");
     let routes = rentstream_projections::api::router(reads)
         .merge(health::routes(vec![("the views", tables.pool().clone())]));

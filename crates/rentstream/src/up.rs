@@ -176,13 +176,13 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
     roles::migrate_log(&log, shutdown).await?;
     let (driver, nats) = (roles::driver(&settings, log.clone())?, roles::nats(&settings).await?);
-    let reads = roles::reads(log.clone(), tables.clone());
+    let reads = roles::reads(log.clone(), tables.clone(), shutdown);
 
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(relay::run(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
-    tasks.spawn(reads.seen.clone().listen(background.clone()));
     tasks.spawn(sampling::processes(log.clone(), background.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
+    tasks.spawn(reads.clone().listen(background.clone()));
     roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
     roles::spawn_processes(&tasks, &processes::ALL, &driver, &nats, &background);
 

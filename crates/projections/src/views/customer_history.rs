@@ -2,31 +2,31 @@
 //!
 //! A row has a part for each stream that tells of the rental, folded from that stream alone. So it comes out
 //! the same in whatever order the streams' events interleave.
+//!
+//! [`list`] answers how it is, [`as_of`] how it was, [`stream`] tells what changes; whatever is answered goes
+//! through [`answers`].
 
+mod as_of;
+pub mod hub;
+mod list;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use axum::extract::State;
+use axum::Router;
 use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::PaymentEvent;
-use rentstream_domain::rental::{PaymentMethod, Rental, RentalEvent};
+use rentstream_domain::rental::{PaymentMethod, RentalEvent};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId, Sealed};
-use rentstream_infra::http::auth::Caller;
-use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, one_of, page};
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
-use crate::waiting::unavailable;
 
 /// The view.
 pub struct CustomerHistory;
@@ -39,12 +39,25 @@ pub struct Row {
     status: Option<String>,
     /// The page is sorted by it.
     requested_position: Option<u64>,
+    /// The last event that is in the row.
+    #[serde(default)]
+    changed_position: u64,
+    /// Every event that is in the row, by which it's told how it was.
+    #[serde(default)]
+    changes: Vec<Change>,
     ordered: Option<Ordered>,
     times: Times,
     rejected_for: Option<String>,
     cancelled_for: Option<Sealed>,
     payment: Option<Payment>,
     delivery: Option<Delivery>,
+}
+
+/// An event that is in the row, and the status after it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Change {
+    position: u64,
+    status: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,11 +106,19 @@ struct Delivery {
 
 impl View for CustomerHistory {
     const NAME: &'static str = "customer-history";
-    const VERSION: i32 = 1;
-    const COLUMNS: &'static [(&'static str, &'static str)] =
-        &[("customer_id", "uuid"), ("status", "text"), ("requested_position", "bigint")];
-    const INDEXES: &'static [&'static str] =
-        &["(customer_id, requested_position DESC)", "(customer_id, status, requested_position DESC)"];
+    const VERSION: i32 = 2;
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("customer_id", "uuid"),
+        ("status", "text"),
+        ("requested_position", "bigint"),
+        ("changed_position", "bigint"),
+    ];
+    const INDEXES: &'static [&'static str] = &[
+        "(customer_id, requested_position DESC)",
+        "(customer_id, status, requested_position DESC)",
+        "(changed_position)",
+        "(customer_id, changed_position)",
+    ];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -118,6 +139,8 @@ impl View for CustomerHistory {
             customer_id,
             status: None,
             requested_position: None,
+            changed_position: 0,
+            changes: Vec::new(),
             ordered: None,
             times: Times::default(),
             rejected_for: None,
@@ -139,6 +162,8 @@ impl View for CustomerHistory {
             }
             Event::Customer(..) | Event::Stock(..) => {}
         }
+        row.changed_position = recorded.position;
+        row.changes.push(Change { position: recorded.position, status: row.status.clone() });
         Ok(row)
     }
 }
@@ -258,62 +283,16 @@ impl Delivery {
 
 /// The view's routes.
 pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/customers/{id}/rentals", get(list))
+    Router::new()
+        .route("/v1/customers/{id}/rentals", get(list::list))
+        .route("/v1/customers/{id}/stream", get(stream::watch))
 }
 
-/// What the list can be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    after: Option<u64>,
-    status: Option<String>,
-    limit: Option<i64>,
-    cursor: Option<String>,
-}
-
-/// A customer's rentals, newest first.
-async fn list(
-    State(reads): State<Reads>,
-    caller: Caller,
-    Id(customer): Id<CustomerId>,
-    Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
-    caller.may_act_for(customer)?;
-    let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
-    let status = one_of("status", asked.status, &Rental::STATUSES)?;
-    reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
-    // One statement, so rows, position and what is parked are of one moment.
-    let rows = sqlx::query(
-        "SELECT v.position, r.requested_position, r.row,
-             (SELECT min(p.since) FROM parked p
-              WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
-         FROM views v LEFT JOIN LATERAL (
-             SELECT h.requested_position, h.row FROM customer_history h
-             WHERE h.customer_id = $1 AND h.requested_position < $2 AND ($3::text IS NULL OR h.status = $3)
-             ORDER BY h.requested_position DESC LIMIT $4
-         ) r ON true
-         WHERE v.name = 'customer-history' AND v.state = 'serving'",
-    )
-    .bind(customer.0)
-    .bind(before.unwrap_or(i64::MAX))
-    .bind(&status)
-    .bind(limit + 1)
-    .fetch_all(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
-    let degraded: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get("degraded_since"));
-    let mut found: Vec<_> = rows
-        .iter()
-        .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, shown(row.get("row")))))
-        .collect();
-    reads.open(found.iter_mut().map(|(_, row)| row)).await;
-    let page = page(found, limit);
-    let mut answer = json!({ "items": page.items, "next": page.next });
-    if let Some(since) = degraded {
-        answer["degraded_since"] = json!(since);
-    }
-    Ok((position(seen), Json(answer)))
+/// Rows as the customer sees them. Whatever is answered of the view, by list or stream, goes through here.
+async fn answers(reads: &Reads, rows: Vec<Value>) -> Vec<Value> {
+    let mut rows: Vec<Value> = rows.into_iter().map(shown).collect();
+    reads.open(&mut rows).await;
+    rows
 }
 
 /// A row as the customer sees it.

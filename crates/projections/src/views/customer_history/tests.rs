@@ -17,7 +17,7 @@ fn cancelled_while_under_way() -> [Vec<Event>; 3] {
 }
 
 fn without_position(row: Row) -> Row {
-    Row { requested_position: None, ..row }
+    Row { requested_position: None, changed_position: 0, changes: Vec::new(), ..row }
 }
 
 proptest! {
