@@ -52,6 +52,7 @@ fn writes(customer: Uuid, item: Uuid, rent: &Value) -> Vec<Case> {
         ("/payment", json!({ "method": "card", "token": "t", "cvc": "1" }), "payment.cvc"),
         ("/payment", json!({ "method": "cash" }), "payment.method"),
         ("/payment", json!("points"), "payment"),
+        ("/payment", json!(["card", "pm_card_visa"]), "payment"),
     ] {
         cases.push(post("/v1/rentals", but(rent, pointer, value), field));
     }
@@ -80,6 +81,7 @@ fn writes(customer: Uuid, item: Uuid, rent: &Value) -> Vec<Case> {
         ("/terms", json!({ "type": "loan", "days": 100_000 }), "terms.days"),
         ("/terms", json!({ "type": "loan", "days": -7 }), "terms.days"),
         ("/terms", json!({ "type": "sale", "days": 7 }), "terms.days"),
+        ("/terms", json!(["loan", 7]), "terms"),
         ("/fulfilment", json!("teleport"), "fulfilment"),
         ("/tags", json!(vec!["t"; 21]), "tags"),
         ("/tags", json!("novel"), "tags"),

@@ -1,5 +1,7 @@
 //! Reading what a client sent, with a problem that names the field to blame.
 
+mod shape;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -74,6 +76,7 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             format!("the body is not one JSON value: {error}"),
         )
     })?;
+    shape::check::<T>(bytes).map_err(|error| blame(&error))?;
     Ok(value)
 }
 
@@ -86,8 +89,8 @@ fn blame(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
     let message = inner.to_string();
     let said = message.split(" at line ").next().unwrap_or_default().to_owned();
     let path = error.path().to_string();
-    // serde names an unknown or missing field in its words only, between backticks.
-    let named = ["unknown field `", "missing field `"]
+    // serde names an unknown, missing or repeated field in its words only, between backticks.
+    let named = ["unknown field `", "missing field `", "duplicate field `"]
         .iter()
         .find_map(|words| said.split_once(words))
         .and_then(|(_, rest)| rest.split_once('`'))
@@ -159,6 +162,8 @@ mod tests {
     struct Outer {
         units: u32,
         inner: Option<Inner>,
+        #[serde(default)]
+        many: Vec<Inner>,
     }
 
     #[derive(Debug, serde::Deserialize)]
@@ -188,5 +193,16 @@ mod tests {
         assert_eq!(blamed(r#"{"units": 1"#), "malformed-json");
         assert_eq!(blamed(r#"{"units": 1} {}"#), "malformed-json");
         assert_eq!(blamed("[1]"), "invalid-field");
+    }
+
+    #[test]
+    fn an_array_is_not_taken_for_an_object() {
+        assert_eq!(blamed(r#"{"units": 1, "inner": ["token"]}"#), "inner");
+        assert_eq!(blamed(r#"{"units": 1, "many": [{"token": "a"}, ["b"]]}"#), "many[1]");
+        let said = read::<Outer>(br#"{"units": 1, "inner": ["token"]}"#).unwrap_err().detail;
+        assert_eq!(said, "invalid type: sequence, expected an object");
+        let good = br#"{"units": 1, "inner": {"token": "a"}, "many": [{"token": "b"}]}"#;
+        assert_eq!(read::<Outer>(good).unwrap().many.len(), 1);
+        assert_eq!(blamed(r#"{"units": 1, "units": 2}"#), "units");
     }
 }
