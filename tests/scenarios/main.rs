@@ -18,6 +18,7 @@ mod outages;
 mod overload;
 mod projecting;
 mod renting;
+mod repeating;
 mod safe;
 mod seeing;
 mod shape;

@@ -203,6 +203,24 @@ impl World {
         all
     }
 
+    /// Lets so many seconds pass for the answer that is kept for a key.
+    pub async fn age_answer(&self, key: &str, seconds: i32) {
+        sqlx::query(
+            "UPDATE idempotency SET recorded_at = recorded_at - make_interval(secs => $2) WHERE key = $1",
+        )
+        .bind(key)
+        .bind(f64::from(seconds))
+        .execute(&self.log)
+        .await
+        .unwrap();
+    }
+
+    /// Whether an answer is kept for a key.
+    pub async fn answer_is_kept(&self, key: &str) -> bool {
+        let found = sqlx::query_scalar("SELECT EXISTS (SELECT FROM idempotency WHERE key = $1)");
+        found.bind(key).fetch_one(&self.log).await.unwrap()
+    }
+
     /// Lets the time pass for which a process that died holds its tasks, and for which the command API is left
     /// alone with a rental.
     pub async fn leases_run_out(&self) {

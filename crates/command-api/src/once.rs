@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::Refusal;
 use rentstream_infra::http::{Problem, position};
-use rentstream_infra::log::{Answered, Append, Claim};
+use rentstream_infra::log::{Answered, Append, AppendError, Claim};
 use rentstream_infra::store::StoreError;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -104,9 +104,7 @@ impl Writes {
                 Ok(Answer { status: order.status, body, position: done.position })
             }
             // Another replica was quicker with the same key.
-            Err(StoreError::Claimed) => again(
-                self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?,
-            ),
+            Err(StoreError::Claimed) => self.first(intent, key, body).await,
             Err(StoreError::Refused(refusal)) => {
                 let problem = Problem::from(refusal);
                 let answer = claim(Some((problem.status, problem.body())));
@@ -117,9 +115,12 @@ impl Writes {
                     events: vec![],
                     claim: Some(answer),
                 };
-                // A refusal that can't be kept is still a refusal.
-                let _ = store.log().append(keep).await;
-                Err(problem)
+                match store.log().append(keep).await {
+                    // Another replica was quicker, and what it did may be why this was refused.
+                    Err(AppendError::Claimed) => self.first(intent, key, body).await,
+                    // A refusal that can't be kept is still a refusal.
+                    Ok(_) | Err(_) => Err(problem),
+                }
             }
             Err(error) => Err(error.into()),
         }
@@ -128,6 +129,11 @@ impl Writes {
     /// Waits for others of this process that answer the same key.
     pub(crate) async fn turn(&self, intent: &Intent, key: &str) -> impl Drop + use<'_> {
         self.in_flight.async_lock((intent.subject().to_owned(), key.to_owned())).await
+    }
+
+    /// The answer that this key got from another replica just now.
+    async fn first(&self, intent: &Intent, key: &str, body: &[u8]) -> Result<Answer, Problem> {
+        again(self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?)
     }
 
     /// The answer that this key got before, if it did.

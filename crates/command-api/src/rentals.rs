@@ -1,5 +1,7 @@
 //! Renting, cancelling, returning.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,7 +20,7 @@ use rentstream_infra::driver::Rest;
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id, MaybeBody};
-use rentstream_infra::log::Claim;
+use rentstream_infra::log::{Answered, Claim};
 use rentstream_infra::store::StoreError;
 use serde::Deserialize;
 use serde_json::json;
@@ -31,6 +33,10 @@ use crate::once::{Answer, Order, again};
 
 /// Units of one rental.
 const MOST_UNITS: u32 = 1_000;
+/// A rental that another replica has begun is left alone with it for so long, then taken along here too.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks for another replica's answer.
+const LOOK: Duration = Duration::from_millis(25);
 
 pub(crate) fn routes() -> Router<Writes> {
     Router::new()
@@ -80,22 +86,18 @@ impl Writes {
             return self.take_along(intent, rental_id).await;
         };
         let _turn = self.turn(intent, key).await;
-        match self.answered(intent, key, &bytes).await? {
+        match self.settled(intent, key, &bytes).await? {
             Some(answered) if answered.answer.is_some() => return again(answered),
             // Begun before, perhaps by a process that is no more: go on from there.
             Some(_) => {}
             None => {
-                let order = self.order(request).await?;
-                let claim = Claim {
-                    caller: intent.subject().to_owned(),
-                    key: key.clone(),
-                    fingerprint: intent.fingerprint(&bytes),
-                    answer: None,
-                };
-                match self.request(intent, rental_id, order, Some(claim)).await {
-                    // Another replica was quicker with the same key: is it the same request?
-                    Err(StoreError::Claimed) => drop(self.answered(intent, key, &bytes).await?),
-                    requested => requested?,
+                if let Err(error) = self.begin(intent, key, rental_id, request, &bytes).await {
+                    // Another replica may have been quicker, and what it did may be why this did not go.
+                    match self.settled(intent, key, &bytes).await? {
+                        Some(answered) if answered.answer.is_some() => return again(answered),
+                        Some(_) => {}
+                        None => return Err(error),
+                    }
                 }
             }
         }
@@ -109,6 +111,38 @@ impl Writes {
             .await
             .map_err(StoreError::from)?;
         first.map_or(Ok(answer), again)
+    }
+
+    /// Makes the order and requests the rental by a key.
+    async fn begin(
+        &self,
+        intent: &Intent,
+        key: &str,
+        rental_id: RentalId,
+        request: Request,
+        bytes: &[u8],
+    ) -> Result<(), Problem> {
+        let order = self.order(request).await?;
+        let claim = Claim {
+            caller: intent.subject().to_owned(),
+            key: key.to_owned(),
+            fingerprint: intent.fingerprint(bytes),
+            answer: None,
+        };
+        Ok(self.request(intent, rental_id, order, Some(claim)).await?)
+    }
+
+    /// What is known of a key. One that was claimed just now is being answered by another replica: its answer
+    /// is waited for a while.
+    async fn settled(&self, intent: &Intent, key: &str, bytes: &[u8]) -> Result<Option<Answered>, Problem> {
+        loop {
+            match self.answered(intent, key, bytes).await? {
+                Some(Answered { answer: None, age, .. }) if age < ANSWERED_WITHIN => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                known => return Ok(known),
+            }
+        }
     }
 
     /// Makes the order from what the client asked for and what the shop's item says.

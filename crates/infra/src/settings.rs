@@ -31,6 +31,8 @@ pub struct Settings {
     pub nats_url: Option<String>,
     /// `RENTSTREAM_JWT_SECRET`: signs and checks tokens (HS256); 32 characters or more.
     pub jwt_secret: Option<String>,
+    /// `RENTSTREAM_IDEMPOTENCY_KEEP`, seconds (86400): for how long a request again gets the first answer.
+    pub idempotency_keep: Duration,
     /// `PAYMENT_GATEWAY_URL`. `up` starts a sandbox without it.
     pub gateway_url: Option<String>,
     /// `PAYMENT_GATEWAY_KEY`.
@@ -127,6 +129,13 @@ impl Settings {
                 "a NATS address, as in nats://host:4222",
             )?,
             jwt_secret: get("RENTSTREAM_JWT_SECRET"),
+            idempotency_keep: Duration::from_secs(within(
+                &get,
+                "RENTSTREAM_IDEMPOTENCY_KEEP",
+                86_400,
+                60..=2_592_000,
+                "a number of seconds from 60 to 2592000",
+            )?),
             gateway_url: url(
                 &get,
                 "PAYMENT_GATEWAY_URL",
@@ -255,6 +264,7 @@ impl fmt::Debug for Settings {
             .field("views_database_url", &masked(&self.views_database_url))
             .field("nats_url", &masked(&self.nats_url))
             .field("jwt_secret", &masked(&self.jwt_secret))
+            .field("idempotency_keep", &self.idempotency_keep)
             .field("gateway_url", &self.gateway_url)
             .field("gateway_key", &masked(&self.gateway_key))
             .field("gateway_timeout", &self.gateway_timeout)

@@ -145,6 +145,7 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
     let auth = token::auth(&settings)?;
     let driver = driver(&settings, log.clone())?;
     let listener = listen(settings.listen).await?;
+    tokio::spawn(log.clone().purge(settings.idempotency_keep, shutdown.clone()));
     info!(address = %settings.listen, "The command API listens");
     let routes = rentstream_command_api::router(Writes::new(driver))
         .merge(health::routes(vec![("the log", log.pool().clone())]));

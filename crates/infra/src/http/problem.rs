@@ -18,6 +18,9 @@ use crate::store::StoreError;
 /// Seconds after which a client that was turned away may come back.
 const RETRY_AFTER: u64 = 1;
 
+/// A repeat that came before the answer.
+const IN_FLIGHT: &str = "request-in-flight";
+
 /// What went wrong, for the client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
@@ -80,7 +83,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || self.kind == IN_FLIGHT {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
         }
         if self.status == StatusCode::UNAUTHORIZED {
@@ -156,11 +159,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Claimed => Self::new(
-                StatusCode::CONFLICT,
-                "request-in-flight",
-                "a request with this key is being answered",
-            ),
+            StoreError::Claimed => {
+                Self::new(StatusCode::CONFLICT, IN_FLIGHT, "a request with this key is being answered")
+            }
             StoreError::Overloaded => {
                 Self::unavailable("overloaded", "too many writes are waiting, come back soon")
             }

@@ -5,7 +5,7 @@ use postgres_es::PostgresEventRepository;
 use rentstream_domain::customer::{Customer, CustomerCommand};
 use uuid::Uuid;
 
-use super::{Append, AppendError, Claim};
+use super::{Append, AppendError, Claim, Log};
 use crate::store::{Context, Store};
 use crate::testing::{deposit, fill, log, two_handles};
 
@@ -148,4 +148,35 @@ async fn two_processes_that_spend_the_same_points_never_overdraw() {
 
     assert_eq!(spent, 3);
     assert_eq!(stores[0].load::<Customer>(id).await.unwrap().aggregate.points, 100);
+}
+
+#[tokio::test]
+async fn old_answers_are_purged_in_batches_beside_the_appends() {
+    let (log, other) = two_handles().await;
+    sqlx::query(
+        "INSERT INTO idempotency (caller, key, fingerprint, position, recorded_at)
+         SELECT 'minji', n::text, '', 0, now() - make_interval(hours => n) FROM generate_series(1, 1300) n",
+    )
+    .execute(log.pool())
+    .await
+    .unwrap();
+    let day = std::time::Duration::from_secs(86_400 + 60);
+    let purge = async |log: &Log| {
+        let mut dropped = 0;
+        for _ in 0..3 {
+            let batch = log.drop_answers(day).await.unwrap();
+            assert!(batch <= 500);
+            dropped += batch;
+        }
+        dropped
+    };
+    let (one, two, ()) = tokio::join!(purge(&log), purge(&other), fill(&log, 200));
+    assert_eq!(one + two, 1300 - 24);
+    let kept: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(log.pool()).await.unwrap();
+    assert_eq!(kept, 24);
+    assert_eq!(log.head().await.unwrap(), 200);
+    assert!(
+        log.answered("minji", "24").await.unwrap().unwrap().age >= std::time::Duration::from_secs(86_400)
+    );
 }
