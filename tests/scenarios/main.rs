@@ -10,6 +10,7 @@ mod due_dates;
 mod entrance;
 mod forgetting;
 mod holding;
+mod identity;
 mod lists;
 mod looking_back;
 mod noticing;

@@ -3,10 +3,10 @@
 //! Never true in here: a part of the product is replaced by something that only tests know, a wait without a
 //! bound, a child that outlives the test binary.
 //!
-//! Reading order: [`world`] (a running system), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`] (what
-//! scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
-//! [`World::settle`]); below lie [`keeper`] (children that die with us)
-//! and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
+//! Reading order: [`world`] (a running system), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
+//! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
+//! [`World::settle`]), [`identity`] (who signs tokens elsewhere); below lie [`keeper`] (children that die with
+//! us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,6 +15,7 @@
 
 pub mod at_once;
 pub mod client;
+pub mod identity;
 pub mod keeper;
 pub mod reading;
 pub mod servers;

@@ -203,6 +203,38 @@ impl World {
         all
     }
 
+    /// Who did what is of this kind, each once.
+    pub async fn actors(&self, event: &str) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT metadata->>'actor' FROM events WHERE event_type = $1
+             GROUP BY 1 ORDER BY min(position)",
+        )
+        .bind(event)
+        .fetch_all(&self.log)
+        .await
+        .unwrap()
+    }
+
+    /// Whether any event or kept answer says this.
+    pub async fn mentioned(&self, text: &str) -> bool {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM events e WHERE e::text LIKE '%' || $1 || '%')
+                 OR EXISTS (SELECT FROM idempotency i WHERE i::text LIKE '%' || $1 || '%')",
+        );
+        found.bind(text).fetch_one(&self.log).await.unwrap()
+    }
+
+    /// Binds the identity provider's subject to a customer, as a registration does first.
+    pub async fn bind(&self, subject: &str, customer: Uuid) {
+        sqlx::query("INSERT INTO subjects (issuer, subject, customer_id) VALUES ($1, $2, $3)")
+            .bind(crate::identity::ISSUER)
+            .bind(subject)
+            .bind(customer)
+            .execute(&self.log)
+            .await
+            .unwrap();
+    }
+
     /// Lets so many seconds pass for the answer that is kept for a key.
     pub async fn age_answer(&self, key: &str, seconds: i32) {
         sqlx::query(

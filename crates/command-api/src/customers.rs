@@ -38,11 +38,12 @@ struct Registration {
 
 async fn register(
     State(writes): State<Writes>,
-    intent: Intent,
+    mut intent: Intent,
     Body { value, bytes }: Body<Registration>,
 ) -> Result<Answer, Problem> {
     let Registration { name, email, phone, address } = value;
-    let id = CustomerId(intent.new_id());
+    let bound = writes.bind(&mut intent).await?;
+    let id = bound.unwrap_or_else(|| CustomerId(intent.new_id()));
     let key = writes.keys.make(id).await.map_err(StoreError::from)?;
     let key = key.ok_or_else(|| Problem::from(Refusal::from(CustomerError::Forgotten)))?;
     let profile = Profile {
@@ -58,7 +59,8 @@ async fn register(
         body: &move |_| json!({ "customer_id": id }),
         about: None,
     };
-    writes.once(&intent, &bytes, order).await
+    let registered = writes.once(&intent, &bytes, order).await;
+    if bound.is_some() { writes.or_as_before(id, registered).await } else { registered }
 }
 
 #[derive(Deserialize)]

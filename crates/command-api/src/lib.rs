@@ -6,6 +6,7 @@
 //! Reading order: [`rentals`] (one command from HTTP to the log), [`once`] (the same request twice), then
 //! [`items`], [`customers`], [`deliveries`].
 
+mod binding;
 pub mod customers;
 pub mod deliveries;
 pub mod fields;

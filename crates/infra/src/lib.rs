@@ -24,6 +24,7 @@ pub mod servers;
 pub mod settings;
 mod spread;
 pub mod store;
+pub mod subjects;
 #[cfg(test)]
 mod testing;
 pub mod wakeup;

@@ -1,5 +1,7 @@
 //! Every setting of the program, from the environment.
 
+mod oidc;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+
+pub use oidc::Oidc;
 
 use crate::clock::Clock;
 use crate::http::Limits;
@@ -31,6 +35,8 @@ pub struct Settings {
     pub nats_url: Option<String>,
     /// `RENTSTREAM_JWT_SECRET`: signs and checks tokens (HS256); 32 characters or more.
     pub jwt_secret: Option<String>,
+    /// `RENTSTREAM_JWKS_URL` and what belongs to it: whose tokens are accepted beside the shop's own.
+    pub oidc: Option<Oidc>,
     /// `RENTSTREAM_IDEMPOTENCY_KEEP`, seconds (86400): for how long a request again gets the first answer.
     pub idempotency_keep: Duration,
     /// `PAYMENT_GATEWAY_URL`. `up` starts a sandbox without it.
@@ -129,6 +135,7 @@ impl Settings {
                 "a NATS address, as in nats://host:4222",
             )?,
             jwt_secret: get("RENTSTREAM_JWT_SECRET"),
+            oidc: Oidc::from(&get)?,
             idempotency_keep: Duration::from_secs(within(
                 &get,
                 "RENTSTREAM_IDEMPOTENCY_KEEP",
@@ -264,6 +271,7 @@ impl fmt::Debug for Settings {
             .field("views_database_url", &masked(&self.views_database_url))
             .field("nats_url", &masked(&self.nats_url))
             .field("jwt_secret", &masked(&self.jwt_secret))
+            .field("oidc", &self.oidc)
             .field("idempotency_keep", &self.idempotency_keep)
             .field("gateway_url", &self.gateway_url)
             .field("gateway_key", &masked(&self.gateway_key))

@@ -142,7 +142,7 @@ pub(crate) fn reads(log: Log, tables: Tables, shutdown: &CancellationToken) -> R
 /// The write side.
 pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let log = log(&settings)?;
-    let auth = token::auth(&settings)?;
+    let auth = token::accepted(&settings, log.clone(), &shutdown)?;
     let driver = driver(&settings, log.clone())?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(log.clone().purge(settings.idempotency_keep, shutdown.clone()));
@@ -157,7 +157,7 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
 pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let tables = tables(&settings)?;
     let reads = reads(log(&settings)?, tables.clone(), &shutdown);
-    let auth = token::auth(&settings)?;
+    let auth = token::accepted(&settings, reads.log.clone(), &shutdown)?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(rentstream_projections::sampling::views(
         tables.clone(),

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rentstream_infra::http::auth::{Auth, Role};
+use rentstream_infra::log::Log;
 use rentstream_infra::settings::Settings;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 fn file(settings: &Settings) -> PathBuf {
@@ -34,6 +36,16 @@ pub(crate) fn auth(settings: &Settings) -> Result<Auth> {
         }
         Err(error) => Err(error).with_context(|| format!("read {}", file(settings).display())),
     }
+}
+
+/// All tokens that the APIs accept: those by the secret, and an identity provider's if one is set. With one, a
+/// secret is not needed.
+pub(crate) fn accepted(settings: &Settings, log: Log, shutdown: &CancellationToken) -> Result<Auth> {
+    let Some(oidc) = &settings.oidc else { return Ok(auth(settings)?.with_subjects(log)) };
+    let secret = settings.jwt_secret.is_some() || file(settings).exists();
+    let own = if secret { auth(settings)? } else { Auth::default() };
+    let both = own.with_provider(oidc, shutdown.clone()).context("RENTSTREAM_JWKS_URL")?;
+    Ok(both.with_subjects(log))
 }
 
 /// Makes a secret in the data folder unless one is set or there.

@@ -190,7 +190,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let routes = rentstream_command_api::router(Writes::new(driver))
         .merge(api::router(reads))
         .merge(health::routes(vec![("the log", log.pool().clone()), ("the views", tables.pool().clone())]));
-    let auth = token::auth(&settings)?;
+    let auth = token::accepted(&settings, log.clone(), shutdown)?;
     let address = listener.local_addr()?;
     write_down(&settings, address)?;
     welcome(&settings, address);

@@ -1,5 +1,9 @@
 //! Who calls, and what that caller may do.
 
+mod jwks;
+mod keyring;
+mod token;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,21 +12,27 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use chrono::Utc;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use rentstream_domain::CustomerId;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use self::token::{Bearer, Own, Provider, unauthorized};
 use super::Problem;
+use crate::log::Log;
+use crate::settings::Oidc;
+use crate::store::StoreError;
+use crate::subjects::Subject;
 
-/// The issuer of our own tokens.
-const ISSUER: &str = "rentstream";
+pub(crate) use self::token::ISSUER;
 
 /// Checks tokens; one for the whole program, in every request's extensions.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Auth {
-    decoding: Arc<DecodingKey>,
-    encoding: Arc<EncodingKey>,
-    validation: Arc<Validation>,
+    own: Option<Arc<Own>>,
+    provider: Option<Arc<Provider>>,
+    log: Option<Log>,
 }
 
 impl fmt::Debug for Auth {
@@ -45,68 +55,88 @@ pub enum Role {
     Operator,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Claims {
-    sub: String,
-    role: Role,
-    iss: String,
-    exp: i64,
-}
-
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The token's subject: for a customer, the customer id.
+    /// The caller's name among callers: for a customer, the customer id.
     pub subject: String,
     /// The token's role.
     pub role: Role,
+    /// The customer that a customer's token is of; one who has not registered yet is none.
+    pub customer: Option<CustomerId>,
+    /// What a customer is called elsewhere: registering binds it to the customer.
+    pub elsewhere: Option<Subject>,
 }
 
 impl Auth {
     /// Tokens signed with this secret (HS256).
     pub fn new(secret: &str) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_issuer(&[ISSUER]);
-        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
-        validation.leeway = 5;
-        Self {
-            decoding: Arc::new(DecodingKey::from_secret(secret.as_bytes())),
-            encoding: Arc::new(EncodingKey::from_secret(secret.as_bytes())),
-            validation: Arc::new(validation),
-        }
+        Self { own: Some(Arc::new(Own::new(secret))), ..Self::default() }
+    }
+
+    /// Accepts an identity provider's tokens too; its keys are fetched until shutdown.
+    ///
+    /// # Errors
+    /// When no connection to it could ever be made.
+    pub fn with_provider(self, oidc: &Oidc, shutdown: CancellationToken) -> Result<Self, reqwest::Error> {
+        Ok(Self { provider: Some(Arc::new(Provider::new(oidc, shutdown)?)), ..self })
+    }
+
+    /// Finds out from the log whom subjects are bound to.
+    #[must_use]
+    pub fn with_subjects(self, log: Log) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Mints a token.
     ///
     /// # Errors
     /// When it can't be signed.
-    pub fn mint(
-        &self,
-        role: Role,
-        subject: &str,
-        valid: Duration,
-    ) -> Result<String, jsonwebtoken::errors::Error> {
+    pub fn mint(&self, role: Role, subject: &str, valid: Duration) -> Result<String, Error> {
         let exp = Utc::now().timestamp() + i64::try_from(valid.as_secs()).unwrap_or(i64::MAX / 2);
-        let claims = Claims { sub: subject.to_owned(), role, iss: ISSUER.to_owned(), exp };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+        self.own.as_ref().ok_or(ErrorKind::InvalidKeyFormat)?.mint(role, subject, exp)
     }
 
-    fn caller(&self, token: &str) -> Result<Caller, Problem> {
-        use jsonwebtoken::errors::ErrorKind;
-        let data =
-            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| {
-                unauthorized(match error.kind() {
-                    ErrorKind::ExpiredSignature => "the token has expired",
-                    ErrorKind::InvalidIssuer => "the token was not issued for this shop",
-                    _ => "the token can't be accepted",
-                })
-            })?;
-        Ok(Caller { subject: data.claims.sub, role: data.claims.role })
+    async fn caller(&self, token: &str) -> Result<Caller, Problem> {
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| unauthorized("the token can't be accepted"))?;
+        if header.crit.is_some() {
+            return Err(unauthorized("the token asks for what isn't understood here"));
+        }
+        // A secret is for the one algorithm, public keys are for those that have them, and never the twain
+        // shall meet.
+        let (issuer, Bearer { subject, role }) = match (header.alg, &self.own, &self.provider) {
+            (Algorithm::HS256, Some(own), _) => (ISSUER, own.check(token)?),
+            (algorithm, _, Some(provider)) if algorithm.family() != AlgorithmFamily::Hmac => {
+                (provider.issuer.as_str(), provider.check(token, &header).await?)
+            }
+            _ => return Err(unauthorized("the token's algorithm is not accepted")),
+        };
+        let own_customer = subject.parse::<CustomerId>().ok().filter(|_| issuer == ISSUER);
+        Ok(match (role, own_customer) {
+            (Role::Customer, Some(customer)) => {
+                Caller { subject: customer.to_string(), role, customer: Some(customer), elsewhere: None }
+            }
+            (Role::Customer, None) => {
+                let elsewhere = Subject { issuer: issuer.to_owned(), subject };
+                let customer = match &self.log {
+                    Some(log) => log.customer_of(&elsewhere).await.map_err(StoreError::from)?,
+                    None => None,
+                };
+                // What somebody is called elsewhere is told to nobody.
+                let subject = customer.map_or_else(|| "unregistered".to_owned(), |id| id.to_string());
+                Caller { subject, role, customer, elsewhere: Some(elsewhere) }
+            }
+            (Role::Manager | Role::Courier | Role::Operator, _) => {
+                let subject = if issuer == ISSUER { subject } else { format!("{subject} of {issuer}") };
+                Caller { subject, role, customer: None, elsewhere: None }
+            }
+        })
     }
 }
 
-fn unauthorized(detail: &str) -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+fn forbidden(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
 impl Caller {
@@ -115,10 +145,12 @@ impl Caller {
     /// # Errors
     /// A problem for everybody else.
     pub fn may_act_for(&self, customer: CustomerId) -> Result<(), Problem> {
-        match self.role {
-            Role::Manager => Ok(()),
-            Role::Customer if self.subject.parse() == Ok(customer) => Ok(()),
-            _ => Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "this record is another customer's")),
+        self.must_be(&[Role::Customer, Role::Manager])?;
+        match (self.role, self.customer()) {
+            (Role::Customer, Ok(own)) if own == customer => Ok(()),
+            (Role::Customer, Ok(_)) => Err(forbidden("this record is another customer's")),
+            (Role::Customer, Err(problem)) => Err(problem),
+            (Role::Manager | Role::Courier | Role::Operator, _) => Ok(()),
         }
     }
 
@@ -128,12 +160,14 @@ impl Caller {
     /// When a customer's token doesn't name a customer.
     pub fn only_own(&self) -> Result<Option<String>, Problem> {
         match self.role {
-            Role::Customer if self.subject.parse::<CustomerId>().is_err() => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not name a customer"))
-            }
-            Role::Customer => Ok(Some(self.subject.clone())),
+            Role::Customer => Ok(Some(self.customer()?.to_string())),
             Role::Manager | Role::Courier | Role::Operator => Ok(None),
         }
+    }
+
+    fn customer(&self) -> Result<CustomerId, Problem> {
+        self.customer
+            .ok_or_else(|| forbidden("this token's bearer is not a customer yet: register with it first"))
     }
 
     /// Lets these roles pass.
@@ -146,7 +180,7 @@ impl Caller {
         }
         let wanted =
             roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect::<Vec<_>>().join(" or ");
-        Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", format!("this is for the role {wanted}")))
+        Err(forbidden(format!("this is for the role {wanted}")))
     }
 }
 
@@ -170,7 +204,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim())
             .ok_or_else(|| unauthorized("the Authorization header must be: Bearer TOKEN"))?;
-        auth.caller(token)
+        auth.caller(token).await
     }
 }
 
