@@ -27,7 +27,7 @@ async fn complete(
     intent: Intent,
     Id(id): Id<DeliveryId>,
 ) -> Result<Answer, Problem> {
-    caller.must_be(&[Role::Courier, Role::Manager])?;
+    caller.must_be(&[Role::Courier])?;
     let under_way = writes.driver.store().load::<Delivery>(id).await?.aggregate;
     let order = Order::<Delivery> {
         id: id.0,

@@ -124,10 +124,8 @@ fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
 }
 
 fn validation(algorithms: Vec<Algorithm>, issuer: &str, audience: Option<&str>) -> Validation {
-    let mut validation = Validation::default();
-    validation.algorithms = algorithms;
-    validation.leeway = LEEWAY;
-    validation.validate_nbf = true;
+    let mut validation =
+        Validation { algorithms, leeway: LEEWAY, validate_nbf: true, ..Validation::default() };
     validation.set_issuer(&[issuer]);
     validation.set_required_spec_claims(&["exp", "iss", "sub"]);
     if let Some(audience) = audience {
