@@ -8,6 +8,7 @@ mod crashing;
 mod delivering;
 mod due_dates;
 mod entrance;
+mod finding;
 mod forgetting;
 mod holding;
 mod identity;

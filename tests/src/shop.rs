@@ -111,6 +111,12 @@ impl Item {
         self.with("tags", json!([tag]))
     }
 
+    /// In one of several shops.
+    #[must_use]
+    pub fn in_shop(self, shop: &str) -> Self {
+        self.with("shop", json!(shop))
+    }
+
     /// Usable at once.
     #[must_use]
     pub fn digital(self) -> Self {

@@ -217,6 +217,11 @@ impl World {
         &self.views
     }
 
+    /// Where the log is.
+    pub fn log_url(&self) -> &str {
+        &self.system.log_url
+    }
+
     /// Where `writes`, `reads` or the `gateway` are.
     pub fn address(&self, of: &str) -> String {
         self.system.address(of)

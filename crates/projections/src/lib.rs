@@ -16,6 +16,7 @@ pub mod projector;
 pub mod reads;
 pub mod rebuild;
 pub mod sampling;
+mod search;
 pub mod tables;
 pub mod view;
 pub mod views;

@@ -35,17 +35,23 @@ pub fn limit(asked: Option<i64>) -> Result<i64, Problem> {
 /// # Errors
 /// A problem that names the field.
 pub fn cursor(asked: Option<&str>) -> Result<Option<i64>, Problem> {
-    asked
-        .map(|text| {
-            URL_SAFE_NO_PAD
-                .decode(text)
-                .ok()
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(i64::from_be_bytes)
-                .filter(|position| *position >= 0)
-                .ok_or_else(|| Problem::invalid("cursor", "it is not a cursor that a list gave out"))
-        })
-        .transpose()
+    Ok(cursor_of::<1>(asked)?.map(|[position]| position))
+}
+
+/// The `cursor` parameter of a list that is sorted by several numbers.
+///
+/// # Errors
+/// A problem that names the field.
+pub fn cursor_of<const N: usize>(asked: Option<&str>) -> Result<Option<[i64; N]>, Problem> {
+    let wrong = || Problem::invalid("cursor", "it is not a cursor that a list gave out");
+    let Some(text) = asked else { return Ok(None) };
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+    let (numbers, rest) = bytes.as_chunks::<8>();
+    let numbers: Vec<i64> = numbers.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect();
+    if !rest.is_empty() || numbers.iter().any(|number| *number < 0) {
+        return Err(wrong());
+    }
+    numbers.try_into().map(Some).map_err(|_| wrong())
 }
 
 /// A parameter that must be one of these words.
@@ -62,13 +68,20 @@ pub fn one_of(field: &str, asked: Option<String>, words: &[&str]) -> Result<Opti
 }
 
 /// Makes a page of rows that were asked for one more than the limit.
-pub fn page(mut rows: Vec<(i64, Value)>, limit: i64) -> Page {
+pub fn page(rows: Vec<(i64, Value)>, limit: i64) -> Page {
+    page_of(rows.into_iter().map(|(position, row)| ([position], row)).collect(), limit)
+}
+
+/// As [`page`], of rows that are sorted by several numbers.
+pub fn page_of<const N: usize>(mut rows: Vec<([i64; N], Value)>, limit: i64) -> Page {
     let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         rows.pop();
     }
-    let next =
-        rows.last().filter(|_| more).map(|(position, _)| URL_SAFE_NO_PAD.encode(position.to_be_bytes()));
+    let next = rows
+        .last()
+        .filter(|_| more)
+        .map(|(numbers, _)| URL_SAFE_NO_PAD.encode(numbers.map(i64::to_be_bytes).as_flattened()));
     Page { items: rows.into_iter().map(|(_, row)| row).collect(), next }
 }
 
@@ -83,6 +96,14 @@ mod tests {
         assert_eq!(first.items, [0, 1]);
         assert_eq!(cursor(first.next.as_deref()).unwrap(), Some(1));
         assert_eq!(page(rows(0..2), 2).next, None);
+    }
+
+    #[test]
+    fn a_cursor_of_two_numbers_is_none_of_one() {
+        let rows = vec![([5, 7], Value::Null), ([5, 8], Value::Null)];
+        let next = page_of(rows, 1).next;
+        assert_eq!(cursor_of::<2>(next.as_deref()).unwrap(), Some([5, 7]));
+        assert_eq!(cursor(next.as_deref()).unwrap_err().more["field"], "cursor");
     }
 
     #[test]

@@ -47,6 +47,8 @@ impl Tables {
             ("plan_cache_mode", "force_custom_plan"),
             // Its statements are short; compiling them takes longer than running them.
             ("jit", "off"),
+            // How much of a searched word must be there for the index to find it; the search looks closer.
+            ("pg_trgm.word_similarity_threshold", "0.3"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -78,6 +80,21 @@ impl Tables {
         tx.commit().await?;
         info!(view = view.name, "Made the view");
         Ok(generation)
+    }
+
+    /// Makes the database, its schema and the extensions that these views need.
+    ///
+    /// # Errors
+    /// [`sqlx::Error::Configuration`] when an extension can't be made there, else when Postgres can't be
+    /// reached or refuses.
+    pub async fn prepare(&self, views: &[Definition]) -> Result<(), sqlx::Error> {
+        self.ensure_schema().await?;
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
+        for view in views {
+            extend(&mut tx, view).await?;
+        }
+        tx.commit().await
     }
 
     async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
@@ -129,11 +146,34 @@ pub(crate) async fn serving(
         .await
 }
 
+/// Makes the extensions that a view needs.
+async fn extend(connection: &mut PgConnection, view: &Definition) -> Result<(), sqlx::Error> {
+    for extension in view.extensions {
+        let made = sqlx::query("SELECT FROM pg_extension WHERE extname = $1").bind(extension);
+        if made.fetch_optional(&mut *connection).await?.is_some() {
+            continue;
+        }
+        connection.execute(format!("CREATE EXTENSION {extension}").as_str()).await.map_err(|error| {
+            let name = view.name;
+            let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+            sqlx::Error::Configuration(
+                format!(
+                    "the view {name} needs the Postgres extension {extension}, which can't be made: {why}; \
+                     install Postgres' contrib modules, and let the database's owner run CREATE EXTENSION {extension}"
+                )
+                .into(),
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes an empty next generation, without indexes: rows go in faster so.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     view: &Definition,
 ) -> Result<Generation, sqlx::Error> {
+    extend(connection, view).await?;
     let number: i32 =
         sqlx::query("SELECT coalesce(max(generation), 0) + 1 AS next FROM views WHERE name = $1")
             .bind(view.name)

@@ -18,6 +18,8 @@ pub trait View: 'static {
     const COLUMNS: &'static [(&'static str, &'static str)];
     /// Indexes over those columns, as in `(customer_id, requested_position DESC)`.
     const INDEXES: &'static [&'static str];
+    /// Postgres' extensions that those indexes need; trusted ones, which a database's owner may create.
+    const EXTENSIONS: &'static [&'static str] = &[];
     /// One row.
     type Row: Clone + Serialize + DeserializeOwned;
 
@@ -47,6 +49,8 @@ pub struct Definition {
     pub columns: &'static [(&'static str, &'static str)],
     /// See [`View::INDEXES`].
     pub indexes: &'static [&'static str],
+    /// See [`View::EXTENSIONS`].
+    pub extensions: &'static [&'static str],
     /// See [`View::key`].
     pub key: fn(&Event) -> Option<Uuid>,
     /// Folds events into rows, all as JSON.
@@ -97,6 +101,7 @@ impl Definition {
             version: V::VERSION,
             columns: V::COLUMNS,
             indexes: V::INDEXES,
+            extensions: V::EXTENSIONS,
             key: V::key,
             fold: fold::<V>,
         }

@@ -1,5 +1,6 @@
 //! The catalogue: what the shop offers, and how many units of it are free.
 
+mod finding;
 #[cfg(test)]
 mod tests;
 
@@ -10,16 +11,15 @@ use rentstream_domain::stock::{Details, StockEvent};
 use rentstream_domain::{Event, ItemId};
 use rentstream_infra::http::body::{Id, Params};
 use rentstream_infra::http::{Positioned, Problem, position};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, page};
+use crate::paging::{cursor, cursor_of, limit, page, page_of};
 use crate::reads::{After, Reads};
+use crate::search;
 use crate::view::{Unappliable, View};
-use crate::waiting::unavailable;
 
 /// The view.
 pub struct Catalogue;
@@ -34,16 +34,32 @@ pub struct Row {
     /// `None` for an item that never runs out.
     available: Option<i64>,
     registered_position: Option<u64>,
-    /// Title, maker and tags, in small letters.
-    search: String,
+    /// Every word of title, maker and tags, as Postgres writes a `tsvector`; weights tell which is where.
+    words: String,
+    /// Title, maker and tags in small letters, a line each.
+    plain: String,
+    /// The same by its sound.
+    letters: String,
 }
 
 impl View for Catalogue {
     const NAME: &'static str = "catalogue";
-    const VERSION: i32 = 1;
-    const COLUMNS: &'static [(&'static str, &'static str)] =
-        &[("offered", "boolean"), ("shop", "text"), ("registered_position", "bigint"), ("search", "text")];
-    const INDEXES: &'static [&'static str] = &["(registered_position) WHERE offered"];
+    const VERSION: i32 = 2;
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[
+        ("offered", "boolean"),
+        ("shop", "text"),
+        ("registered_position", "bigint"),
+        ("words", "tsvector"),
+        ("plain", "text"),
+        ("letters", "text"),
+    ];
+    const INDEXES: &'static [&'static str] = &[
+        "(registered_position) WHERE offered",
+        "(shop, registered_position) WHERE offered",
+        "USING gin (words)",
+        "USING gin (letters gin_trgm_ops)",
+    ];
+    const EXTENSIONS: &'static [&'static str] = &["pg_trgm", "fuzzystrmatch"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -65,7 +81,9 @@ impl View for Catalogue {
             offered: false,
             available: None,
             registered_position: None,
-            search: String::new(),
+            words: String::new(),
+            plain: String::new(),
+            letters: String::new(),
         });
         match event {
             E::ItemRegistered { details, units, .. } => {
@@ -89,8 +107,25 @@ impl View for Catalogue {
 
 impl Row {
     fn describe(&mut self, details: &Details) {
-        let words = std::iter::once(&details.title).chain(&details.maker).chain(&details.tags);
-        self.search = words.map(|text| text.as_str().to_lowercase()).collect::<Vec<_>>().join("\n");
+        let title = [('A', &details.title)].into_iter();
+        let maker = details.maker.iter().map(|maker| ('B', maker));
+        let tags = details.tags.iter().map(|tag| ('C', tag));
+        let (mut lexemes, mut plain, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        for (weight, text) in title.chain(maker).chain(tags) {
+            let mut words = search::words(text.as_str());
+            plain.push(words.join(" "));
+            if words.len() > 1 {
+                // Spacing is easily got wrong, so it's found without too.
+                words.push(words.concat());
+            }
+            letters.push(search::spelt(&words));
+            lexemes.extend(words.into_iter().map(|word| (weight, word)));
+        }
+        // A word is of letters and digits, so nothing in it ends the quotes.
+        let placed = (1..).zip(lexemes).map(|(place, (weight, word))| format!("'{word}':{place}{weight}"));
+        self.words = placed.collect::<Vec<_>>().join(" ");
+        self.plain = plain.join("\n");
+        self.letters = letters.join("\n");
         self.shop = details.shop.as_ref().map(ToString::to_string);
         self.details = Some(details.clone());
     }
@@ -111,38 +146,29 @@ struct Asked {
     cursor: Option<String>,
 }
 
-/// What is offered, in the order in which it was registered.
+/// What is offered: what is searched for, best matches first, or all in the order in which it was registered.
 async fn list(State(reads): State<Reads>, Params(asked): Params<Asked>) -> Result<Positioned, Problem> {
-    let (limit, after) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
-    reads.seen.wait(Catalogue::NAME, asked.after).await?;
-    let rows = sqlx::query(
-        "SELECT v.position, r.registered_position, r.row::text AS row FROM views v LEFT JOIN LATERAL (
-             SELECT c.registered_position, c.row FROM catalogue c
-             WHERE c.offered AND c.registered_position > $1
-               AND ($2::text IS NULL OR strpos(c.search, $2) > 0)
-               AND ($3::text IS NULL OR c.shop = $3)
-             ORDER BY c.registered_position LIMIT $4
-         ) r ON true
-         WHERE v.name = 'catalogue' AND v.state = 'serving'",
-    )
-    .bind(after.unwrap_or(0))
-    .bind(asked.q.map(|q| q.trim().to_lowercase()))
-    .bind(&asked.shop)
-    .bind(limit + 1)
-    .fetch_all(reads.tables.pool())
-    .await
-    .map_err(unavailable)?;
-    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
-    let found = rows
-        .iter()
-        .filter_map(|row| {
-            Some((
-                row.get::<Option<i64>, _>("registered_position")?,
-                shown(serde_json::from_str(row.get("row")).ok()?)?,
-            ))
-        })
-        .collect();
-    Ok((position(seen), Json(json!(page(found, limit)))))
+    let limit = limit(asked.limit)?;
+    let (seen, page) = match finding::sought(asked.q.as_deref())? {
+        Some(sought) => {
+            let cursor = cursor_of(asked.cursor.as_deref())?;
+            reads.seen.wait(Catalogue::NAME, asked.after).await?;
+            let (seen, found) = finding::find(&reads, &sought, asked.shop.as_deref(), cursor, limit).await?;
+            (seen, page_of(visible(found), limit))
+        }
+        None => {
+            let cursor = cursor(asked.cursor.as_deref())?;
+            reads.seen.wait(Catalogue::NAME, asked.after).await?;
+            let (seen, found) = finding::all(&reads, asked.shop.as_deref(), cursor, limit).await?;
+            (seen, page(visible(found), limit))
+        }
+    };
+    Ok((position(seen), Json(json!(page))))
+}
+
+/// Rows as a visitor sees them, with what they are sorted by.
+fn visible<K>(found: Vec<(K, Row)>) -> Vec<(K, Value)> {
+    found.into_iter().filter_map(|(key, row)| Some((key, shown(row)?))).collect()
 }
 
 /// One item; a retired one too, for those who have it.

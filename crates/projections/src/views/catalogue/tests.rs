@@ -22,7 +22,9 @@ fn a_retired_item_is_offered_no_more() {
 }
 
 #[test]
-fn an_item_is_found_by_title_maker_and_tag() {
-    let search = row::<Catalogue>(&[registered(Some(1))]).search;
-    assert!(["채식", "han kang", "소설"].iter().all(|word| search.contains(word)), "{search}");
+fn an_items_words_tell_title_maker_and_tag_apart() {
+    let row = row::<Catalogue>(&[registered(Some(1))]);
+    assert_eq!(row.words, "'채식주의자':1A 'han':2B 'kang':3B 'hankang':4B '소설':5C");
+    assert_eq!(row.plain, "채식주의자\nhan kang\n소설");
+    assert_eq!(row.letters, "caesigjuyija\nhan kang hankang\nsoseol");
 }
