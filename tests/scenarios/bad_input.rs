@@ -196,7 +196,14 @@ fn unknown_ids(rent: &Value) -> Vec<Case> {
 
 fn reads(customer: Uuid) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
-    for list in [format!("/v1/customers/{customer}/rentals"), "/v1/rentals".into(), "/v1/items".into()] {
+    for list in [
+        format!("/v1/customers/{customer}/rentals"),
+        "/v1/rentals".into(),
+        "/v1/items".into(),
+        "/v1/items?q=book".into(),
+        "/v1/due-dates".into(),
+        "/v1/cancellations".into(),
+    ] {
         for (query, field) in [
             ("limit=0", "limit"),
             ("limit=-1", "limit"),
@@ -210,7 +217,8 @@ fn reads(customer: Uuid) -> Vec<Case> {
             ("after=soon", "after"),
             ("surprise=1", "surprise"),
         ] {
-            cases.push((Method::GET, format!("{list}?{query}"), vec![], 422, Some(field)));
+            let sign = if list.contains('?') { '&' } else { '?' };
+            cases.push((Method::GET, format!("{list}{sign}{query}"), vec![], 422, Some(field)));
         }
     }
     for (query, field) in [

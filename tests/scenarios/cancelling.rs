@@ -191,3 +191,79 @@ async fn a_rejected_rental_cannot_be_cancelled() {
     world.cancel(&minji, &rejected).await.refused(409, "not-accepted");
     assert_eq!(world.row(&minji, &rejected).await["times"]["cancellation_requested_at"], Value::Null);
 }
+
+async fn cancellation(world: &World, rental: &Rental, by: &str) -> Value {
+    let path = format!("/v1/cancellations?rental_id={}", rental.id);
+    let list = world.get(&path).by(by).after_seen().await.expect(200);
+    assert_eq!(list["attempts_known"], true);
+    list.items()[0].clone()
+}
+
+fn steps(cancellation: &Value) -> Vec<&str> {
+    let steps = cancellation["steps"].as_array().unwrap().iter();
+    steps.map(|taken| taken["step"].as_str().unwrap()).collect()
+}
+
+const ALL_STEPS: [&str; 6] =
+    ["requested", "delivery_cancelled", "refund_requested", "refunded", "cancelled", "units_released"];
+
+#[tokio::test]
+async fn a_cancellation_that_cannot_get_on_says_how_often_it_has_tried_and_when_it_tries_again() {
+    let world = World::up(&[]).await;
+    let minji = world.customer("Min-ji").await;
+    let book = world.item(book()).await;
+    let (stuck, kept) = (world.rent(&minji, book).await, world.rent(&minji, book).await);
+    world.settle().await;
+    world.gateway("failing").await;
+    world.cancel(&minji, &stuck).await.expect(202);
+    let waiting = world
+        .until("it has tried", || async {
+            let path = format!("/v1/cancellations?status=cancelling&rental_id={}", stuck.id);
+            let found = world.get(&path).by(world.manager()).after_seen().await.expect(200).items();
+            found.first().filter(|row| row["last_error"].is_string()).cloned()
+        })
+        .await;
+    assert_eq!(steps(&waiting), ALL_STEPS[..3]);
+    assert_eq!(
+        (&waiting["status"], &waiting["step"]),
+        (&Value::from("cancelling"), &Value::from("refund_requested"))
+    );
+    assert!(waiting["attempts"].as_i64().unwrap() >= 1 && waiting["next_try"].is_string(), "{waiting}");
+    assert!(waiting["age_seconds"].is_i64());
+    let own = cancellation(&world, &stuck, minji.as_ref()).await;
+    assert_eq!((&own["last_error"], &own["rental_id"]), (&Value::Null, &waiting["rental_id"]));
+
+    // A read side that can't reach the log answers without the attempts.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let nowhere = [("DATABASE_URL", "postgres://nobody@127.0.0.1:1/log"), ("RENTSTREAM_LISTEN", &listen)];
+    world.start("query-api", &nowhere);
+    let reads = world.address("reads");
+    world.serves("reads", &format!("http://{listen}"));
+    let blind = world
+        .until("the other read side answers", || async {
+            world.get("/v1/cancellations").by(&minji).attempt().await.ok()
+        })
+        .await
+        .expect(200);
+    assert_eq!(
+        (&blind["attempts_known"], steps(&blind.items()[0])),
+        (&Value::from(false), ALL_STEPS[..3].to_vec())
+    );
+    world.serves("reads", &reads);
+
+    world.gateway("ok").await;
+    world
+        .until("it is through", || async {
+            (cancellation(&world, &stuck, &world.manager()).await["step"] == "units_released").then_some(())
+        })
+        .await;
+    world.settle().await;
+    let done = cancellation(&world, &stuck, &world.manager()).await;
+    assert_eq!((steps(&done), &done["status"]), (ALL_STEPS.to_vec(), &Value::from("cancelled")));
+    assert_eq!((&done["attempts"], &done["next_try"]), (&Value::Null, &Value::Null));
+    let path = format!("/v1/cancellations?rental_id={}", kept.id);
+    assert!(world.get(&path).by(world.manager()).after_seen().await.expect(200).items().is_empty());
+    world.get("/v1/cancellations").by(world.courier()).await.refused(403, "forbidden");
+    world.get("/v1/cancellations?status=lost").by(&minji).await.refused(422, "invalid-field");
+}

@@ -277,9 +277,8 @@ async fn a_large_catalogue_is_searched_by_index() {
         .await;
     sqlx::raw_sql("ANALYZE").execute(world.views_pool()).await.unwrap();
     // Projecting by now is over, so whatever scans from here on is a search.
-    let scans = async |what: &str| {
-        sqlx::query_scalar::<_, i64>(what).fetch_one(world.views_pool()).await.unwrap()
-    };
+    let scans =
+        async |what: &str| sqlx::query_scalar::<_, i64>(what).fetch_one(world.views_pool()).await.unwrap();
     let whole = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'catalogue_1'";
     let by_index = "SELECT sum(idx_scan)::bigint FROM pg_stat_user_indexes WHERE relname = 'catalogue_1'
                     AND indexrelname ~ 'words|letters'";

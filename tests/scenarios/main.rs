@@ -3,6 +3,7 @@
 
 mod acceptance;
 mod bad_input;
+mod bonus;
 mod cancelling;
 mod crashing;
 mod delivering;
@@ -14,6 +15,7 @@ mod holding;
 mod identity;
 mod lists;
 mod looking_back;
+mod my_page;
 mod noticing;
 mod offering;
 mod outages;

@@ -222,6 +222,11 @@ impl World {
         &self.system.log_url
     }
 
+    /// Where the views are.
+    pub fn views_url(&self) -> &str {
+        &self.system.views_url
+    }
+
     /// Where `writes`, `reads` or the `gateway` are.
     pub fn address(&self, of: &str) -> String {
         self.system.address(of)

@@ -8,7 +8,7 @@ mod tests;
 
 pub use command::PaymentCommand;
 pub use error::PaymentError;
-pub use event::{DeclineReason, NOT_ENOUGH_POINTS, PaymentEvent};
+pub use event::{CALLED_OFF, DeclineReason, NOT_ENOUGH_POINTS, PaymentEvent};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};

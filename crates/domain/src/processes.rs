@@ -38,7 +38,7 @@ pub const ALL: [Process; 5] =
     [renting::PROCESS, fulfilling::PROCESS, cancelling::PROCESS, returning::PROCESS, watching::PROCESS];
 
 /// Why a payment was declined that nobody wants any more.
-const CALLED_OFF: Word = Word::new("called_off");
+const CALLED_OFF: Word = Word::new(crate::payment::CALLED_OFF);
 /// What stands for the gateway's reference where points are paid or paid back.
 const POINTS: Word = Word::new("points");
 

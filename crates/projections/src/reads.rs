@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use rentstream_domain::CustomerId;
+use rentstream_infra::clock::Clock;
 use rentstream_infra::http::Problem;
 use rentstream_infra::keys::{self, Keys};
 use rentstream_infra::log::{Log, unsigned};
@@ -35,6 +36,8 @@ pub struct Reads {
     pub hub: Hub,
     /// Streams end with it: an answer that never ends would keep a shutdown waiting.
     pub closing: CancellationToken,
+    /// The shop's clock, by which ages are told.
+    pub clock: Clock,
 }
 
 /// The query of a read that takes `?after=` and nothing else.

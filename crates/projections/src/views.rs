@@ -1,8 +1,10 @@
 //! The views. A new one is a file of its own and a line in [`ALL`], and one in [`routes`] for its queries.
 
+pub mod cancellations;
 pub mod catalogue;
 pub mod customer_history;
 pub mod deliveries;
+pub mod due_dates;
 pub mod messages;
 pub mod my_page;
 pub mod payments;
@@ -14,7 +16,7 @@ use crate::reads::Reads;
 use crate::view::Definition;
 
 /// Every view.
-pub const ALL: [Definition; 7] = [
+pub const ALL: [Definition; 9] = [
     Definition::of::<customer_history::CustomerHistory>(),
     Definition::of::<my_page::MyPage>(),
     Definition::of::<rental_status::RentalStatus>(),
@@ -22,6 +24,8 @@ pub const ALL: [Definition; 7] = [
     Definition::of::<payments::Payments>(),
     Definition::of::<deliveries::Deliveries>(),
     Definition::of::<messages::Messages>(),
+    Definition::of::<cancellations::Cancellations>(),
+    Definition::of::<due_dates::DueDates>(),
 ];
 
 /// Every view's routes.
@@ -33,6 +37,8 @@ pub(crate) fn routes() -> Router<Reads> {
         .merge(payments::routes())
         .merge(deliveries::routes())
         .merge(messages::routes())
+        .merge(cancellations::routes())
+        .merge(due_dates::routes())
 }
 
 /// The view of that name.

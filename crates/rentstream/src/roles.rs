@@ -32,6 +32,8 @@ use crate::{health, token};
 
 /// Connections of one process to one database.
 const CONNECTIONS: u32 = 16;
+/// How long a start waits for the views' Postgres.
+const PREPARE: Duration = Duration::from_secs(2);
 /// How long admitted requests may take to finish on shutdown.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -132,11 +134,18 @@ async fn watched(
     Ok(())
 }
 
-
 /// What the read side works with; its streams end when the shutdown begins.
-pub(crate) fn reads(log: Log, tables: Tables, shutdown: &CancellationToken) -> Reads {
+pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, shutdown: &CancellationToken) -> Reads {
     let seen = Seen::new(tables.clone(), &views::ALL);
-    Reads { seen, tables, log, hub: Hub::default(), closing: shutdown.clone() }
+    Reads { seen, tables, log, hub: Hub::default(), closing: shutdown.clone(), clock: settings.clock }
+}
+
+/// Stops at start where the views' Postgres lacks what a view needs. One that is away is waited for later.
+pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()> {
+    match tokio::time::timeout(PREPARE, tables.prepare(views)).await {
+        Ok(Err(error @ sqlx::Error::Configuration(_))) => Err(error).context("VIEWS_DATABASE_URL"),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The write side.
@@ -156,7 +165,7 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
 /// The read side.
 pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let tables = tables(&settings)?;
-    let reads = reads(log(&settings)?, tables.clone(), &shutdown);
+    let reads = reads(&settings, log(&settings)?, tables.clone(), &shutdown);
     let auth = token::accepted(&settings, reads.log.clone(), &shutdown)?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(rentstream_projections::sampling::views(
@@ -176,6 +185,7 @@ pub(crate) async fn project(settings: Settings, names: &[String], shutdown: Canc
     let known = views::ALL.map(|view| view.name);
     let chosen: Vec<Definition> = choose(names, &views::ALL, |view| view.name, &known)?;
     let (log, tables, nats) = (log(&settings)?, tables(&settings)?, nats(&settings).await?);
+    prepare(&tables, &chosen).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), shutdown.clone()));

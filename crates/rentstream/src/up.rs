@@ -176,7 +176,8 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
     roles::migrate_log(&log, shutdown).await?;
     let (driver, nats) = (roles::driver(&settings, log.clone())?, roles::nats(&settings).await?);
-    let reads = roles::reads(log.clone(), tables.clone(), shutdown);
+    roles::prepare(&tables, &views::ALL).await?;
+    let reads = roles::reads(&settings, log.clone(), tables.clone(), shutdown);
 
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(log.clone().purge(settings.idempotency_keep, background.clone()));

@@ -27,6 +27,7 @@ use uuid::Uuid;
 
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
+use crate::views::payments::detail;
 
 /// The view.
 pub struct CustomerHistory;
@@ -302,6 +303,11 @@ fn shown(mut row: Value) -> Value {
         Value::Null => row["rejected_for"].take(),
         reason => reason,
     };
+    if let Value::Object(payment) = &mut row["payment"] {
+        let word = |member: &str| payment.get(member).and_then(Value::as_str);
+        let detail = detail(word("status").unwrap_or_default(), word("reason"));
+        payment.insert("detail".to_owned(), json!(detail));
+    }
     let mut shown = json!({
         "rental_id": row["rental_id"],
         "customer_id": row["customer_id"],

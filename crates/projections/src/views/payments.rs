@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
-use rentstream_domain::payment::{PaymentEvent, Purpose};
+use rentstream_domain::payment::{CALLED_OFF, NOT_ENOUGH_POINTS, PaymentEvent, Purpose};
 use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::{CustomerId, Event, Money, PaymentId, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
@@ -182,6 +182,16 @@ fn shown(row: &Row) -> Value {
     let mut shown = json!(row);
     if let Value::Object(members) = &mut shown {
         members.remove("first_position");
+        members.insert("detail".to_owned(), json!(detail(&row.status, row.reason.as_deref())));
     }
     shown
+}
+
+/// What a declined payment means, for a person.
+pub(super) fn detail(status: &str, reason: Option<&str>) -> Option<&'static str> {
+    (status == "declined").then_some(match reason {
+        Some(CALLED_OFF) => "the rental ended before the payment went through; nothing was charged",
+        Some(NOT_ENOUGH_POINTS) => "there were too few points; none were taken",
+        Some(_) | None => "the card was declined; nothing was charged",
+    })
 }

@@ -179,7 +179,9 @@ fn summary(row: &Row) -> Value {
         "units": row.units,
         "price": row.price,
         "status": row.status,
+        "requested_at": row.timeline.first().map(|first| first.at),
         "due_at": row.due_at,
+        "overdue": row.overdue,
     })
 }
 
@@ -194,6 +196,8 @@ fn cancellation(timeline: &[Entry]) -> Value {
         "requested_at": at("CancellationRequested"),
         "refused_at": at("CancellationRefused"),
         "delivery_cancelled_at": at("DeliveryCancelled"),
+        // It had not gone through, so nothing was charged.
+        "payment_called_off_at": at("PaymentDeclined"),
         "refund_requested_at": at("RefundRequested"),
         "refunded_at": at("PaymentRefunded"),
         "cancelled_at": at("RentalCancelled"),
