@@ -201,7 +201,7 @@ async fn without_the_log_the_past_cannot_be_told_and_the_present_can() {
     let postgres = rentstream_tests::servers::own_postgres(&folder).await;
     postgres.ensure_database("log").await.unwrap();
     let elsewhere = World::bare(&[]).await;
-    let world = World::on(&postgres.url("log"), &elsewhere.views_url(), &[]).await;
+    let world = World::on(&postgres.url("log"), elsewhere.views_url(), &[]).await;
     world.start_up(&[]).await;
     let minji = world.customer("Min-ji").await;
     let ebook = world.item(ebook()).await;

@@ -14,6 +14,7 @@ use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::Payment;
 use rentstream_domain::rental::Rental;
 use rentstream_domain::stock::Stock;
+use rentstream_infra::clock::Clock;
 use rentstream_infra::feed::Feed;
 use rentstream_infra::http::auth::{Auth, Role};
 use rentstream_infra::log::{Append, Log, NewEvent, Recorded};
@@ -63,6 +64,7 @@ impl ReadSide {
             log: log.clone(),
             hub: Hub::default(),
             closing: stop.clone(),
+            clock: Clock::default(),
         };
         // The projector makes the views' database.
         let feed = Feed::new(log.clone(), None);

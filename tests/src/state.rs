@@ -177,11 +177,6 @@ impl World {
             .unwrap()
     }
 
-    /// The address of the views' database.
-    pub fn views_url(&self) -> String {
-        self.system.views_url.clone()
-    }
-
     /// Every row of a view, as in `customer-history`.
     pub async fn rows(&self, view: &str) -> Vec<(String, String)> {
         sqlx::query(&format!(
