@@ -83,7 +83,10 @@ impl Rates {
         // A token that isn't accepted names nobody; the handler refuses it.
         match <Caller as OptionalFromRequestParts<()>>::from_request_parts(parts, &()).await {
             Ok(Some(caller)) => {
-                let key = Key::Caller(caller.subject.clone());
+                // Who has not registered yet is called like all who haven't, but for the name elsewhere.
+                let elsewhere =
+                    caller.elsewhere.as_ref().map(|who| format!("{} of {}", who.subject, who.issuer));
+                let key = Key::Caller(elsewhere.unwrap_or_else(|| caller.subject.clone()));
                 // So that the handler needn't look at the token again.
                 parts.extensions.insert(caller);
                 key
