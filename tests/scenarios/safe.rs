@@ -215,6 +215,7 @@ async fn every_route_but_the_open_ones_wants_a_token() {
         (get.clone(), format!("/v1/customers/{id}")),
         (get.clone(), format!("/v1/customers/{id}/rentals")),
         (get.clone(), "/v1/rentals".to_owned()),
+        (get.clone(), format!("/v1/customers/{id}/messages")),
         (get.clone(), format!("/v1/rentals/{id}")),
         (get.clone(), "/v1/payments".to_owned()),
         (get.clone(), "/v1/deliveries".to_owned()),

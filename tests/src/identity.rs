@@ -91,16 +91,21 @@ pub fn claims(role: &str, subject: &str) -> Value {
 /// The endpoint.
 pub struct Provider {
     port: u16,
+    published: Published,
+    running: CancellationToken,
+}
+
+#[derive(Clone, Default)]
+struct Published {
     keys: Arc<Mutex<Vec<Value>>>,
     asked: Arc<AtomicU32>,
-    running: CancellationToken,
 }
 
 impl Provider {
     /// One that publishes these keys.
     pub async fn start(keys: &[&Signer]) -> Self {
         let mut provider =
-            Self { port: 0, keys: Arc::default(), asked: Arc::default(), running: CancellationToken::new() };
+            Self { port: 0, published: Published::default(), running: CancellationToken::new() };
         provider.publish(keys);
         provider.listen().await;
         provider
@@ -111,8 +116,7 @@ impl Provider {
         self.running = CancellationToken::new();
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.unwrap();
         self.port = listener.local_addr().unwrap().port();
-        let state = (self.keys.clone(), self.asked.clone());
-        let routes = Router::new().route("/jwks.json", get(set)).with_state(state);
+        let routes = Router::new().route("/jwks.json", get(set)).with_state(self.published.clone());
         let stopped = self.running.clone();
         tokio::spawn(async move {
             tokio::select! {
@@ -124,7 +128,7 @@ impl Provider {
 
     /// Publishes these keys and no others.
     pub fn publish(&self, keys: &[&Signer]) {
-        *self.keys.lock().unwrap() = keys.iter().map(|signer| signer.jwk.clone()).collect();
+        *self.published.keys.lock().unwrap() = keys.iter().map(|signer| signer.jwk.clone()).collect();
     }
 
     /// Nobody answers at its address any more.
@@ -134,7 +138,7 @@ impl Provider {
 
     /// How often it was asked for its keys.
     pub fn asked(&self) -> u32 {
-        self.asked.load(Ordering::Relaxed)
+        self.published.asked.load(Ordering::Relaxed)
     }
 
     /// What a shop that trusts it is told.
@@ -147,7 +151,7 @@ impl Provider {
     }
 }
 
-async fn set(State((keys, asked)): State<(Arc<Mutex<Vec<Value>>>, Arc<AtomicU32>)>) -> Json<Value> {
+async fn set(State(Published { keys, asked }): State<Published>) -> Json<Value> {
     asked.fetch_add(1, Ordering::Relaxed);
     Json(json!({ "keys": *keys.lock().unwrap() }))
 }
