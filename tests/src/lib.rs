@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`world`] (a running system), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
 //! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
-//! [`World::settle`]), [`identity`] (who signs tokens elsewhere); below lie [`keeper`] (children that die with
-//! us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
+//! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive); below lie
+//! [`keeper`] (children that die with us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -15,6 +15,7 @@
 
 pub mod at_once;
 pub mod client;
+pub mod endpoints;
 pub mod identity;
 pub mod keeper;
 pub mod reading;

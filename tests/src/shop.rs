@@ -152,9 +152,16 @@ pub fn order(customer: &Customer, item: Uuid, payment: &Value) -> Value {
 impl World {
     /// Registers a customer who lives at [`HOME`].
     pub async fn customer(&self, name: &str) -> Customer {
-        let answer =
-            self.post("/v1/customers").json(&json!({ "name": name, "address": HOME })).await.expect(201);
-        let id = answer.id("customer_id");
+        self.register(&json!({ "name": name, "address": HOME })).await
+    }
+
+    /// As [`World::customer`], with an e-mail address.
+    pub async fn customer_with_email(&self, name: &str, email: &str) -> Customer {
+        self.register(&json!({ "name": name, "email": email, "address": HOME })).await
+    }
+
+    async fn register(&self, profile: &Value) -> Customer {
+        let id = self.post("/v1/customers").json(profile).await.expect(201).id("customer_id");
         Customer { id, token: self.token(Role::Customer, &id.to_string()) }
     }
 

@@ -15,8 +15,8 @@ use crate::{Rental, World};
 /// Whether all is at rest at a moment, and what it looks like.
 const AT_REST: &str = "
     SELECT h.position AS head,
-        (SELECT coalesce(min(c.position), 0) FROM checkpoints c) AS slowest,
-        (SELECT count(*) FROM checkpoints) AS processes,
+        (SELECT coalesce(min(c.position), 0) FROM checkpoints c WHERE c.reader NOT LIKE 'notify-%') AS slowest,
+        (SELECT count(*) FROM checkpoints c WHERE c.reader NOT LIKE 'notify-%') AS processes,
         -- One that was tried is being driven, or waits for another try; one that wasn't waits for its time.
         (SELECT count(*) FROM tasks t WHERE t.due_at <= now() OR t.attempts > 0) AS active,
         (SELECT coalesce(json_agg(t), '[]'::json)::text FROM tasks t) AS tasks,
@@ -25,6 +25,7 @@ const AT_REST: &str = "
 
 impl World {
     /// Waits until every process has read the whole log and has nothing to do now, and every view has seen it.
+    /// Notices may still be on their way: their endpoints say what has arrived.
     pub async fn settle(&self) -> u64 {
         let seen = std::sync::Mutex::new(String::new());
         let settled = tokio::time::timeout(crate::world::PATIENCE, async {
@@ -252,6 +253,7 @@ impl World {
     /// alone with a rental.
     pub async fn leases_run_out(&self) {
         sqlx::query("UPDATE tasks SET due_at = now()").execute(&self.log).await.unwrap();
+        sqlx::query("UPDATE notices SET due_at = now()").execute(&self.log).await.unwrap();
     }
 
     /// What the gateway has charged for a rental, and what it has given back: one pair for each charge.

@@ -4,7 +4,7 @@
 //! isn't committed, a command is given up because its caller hung up.
 //!
 //! Reading order: [`rentals`] (one command from HTTP to the log), [`once`] (the same request twice), then
-//! [`items`], [`customers`], [`deliveries`].
+//! [`items`], [`customers`], [`deliveries`], [`notices`].
 
 mod binding;
 pub mod customers;
@@ -12,6 +12,7 @@ pub mod deliveries;
 pub mod fields;
 pub mod intent;
 pub mod items;
+pub mod notices;
 pub mod once;
 pub mod rentals;
 
@@ -48,5 +49,6 @@ pub fn router(writes: Writes) -> Router {
         .merge(items::routes())
         .merge(rentals::routes())
         .merge(deliveries::routes())
+        .merge(notices::routes())
         .with_state(writes)
 }

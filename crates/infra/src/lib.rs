@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`log`] (append and read), [`store`] (load, decide, append), [`driver`] (one rental, step
 //! by step), [`relay`] (log → JetStream), [`feed`] and [`reader`] (JetStream or log → handler), [`reactor`]
-//! (processes on that loop); then [`keys`] (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
+//! (processes on that loop), [`notices`] (messages to the customers, on that loop as well); then [`keys`]
+//! (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
 //! [`settings`].
 
 pub mod clock;
@@ -16,6 +17,8 @@ pub mod http;
 pub mod keys;
 pub mod log;
 pub mod metrics;
+pub mod notices;
+mod place;
 pub mod reactor;
 pub mod reader;
 pub mod relay;

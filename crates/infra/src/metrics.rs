@@ -96,6 +96,9 @@ metrics! {
     cancellation_oldest: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), Some(Unit::Seconds),
         "Age of the oldest cancellation that is not finished; 0 when there is none";
 
+    notice_tries: Family<Labels<2>, Counter> = Family::default(), None,
+        "Notices that were tried, by channel and outcome: sent, failed, given_up, no_address or forgotten";
+
     view_position: Family<Named, Gauge> = Family::default(), None,
         "The position of the last event that a view has seen, by view";
     view_lag: Family<Named, Gauge> = Family::default(), Some(Unit::Other("events".into())),

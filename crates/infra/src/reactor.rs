@@ -20,7 +20,8 @@ use uuid::Uuid;
 
 use crate::driver::{Driver, Rest};
 use crate::feed::Feed;
-use crate::log::{Log, Recorded, signed, unsigned};
+use crate::log::{Log, Recorded, signed};
+use crate::place;
 use crate::reader::{self, Handled, Handler};
 use crate::spread::spread;
 use crate::store::Context;
@@ -63,46 +64,26 @@ impl Handler for Notes {
     }
 
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
-        sqlx::query("INSERT INTO checkpoints (reader, position) VALUES ($1, 0) ON CONFLICT DO NOTHING")
-            .bind(self.name())
-            .execute(self.log.pool())
-            .await?;
-        let row = sqlx::query("SELECT position FROM checkpoints WHERE reader = $1")
-            .bind(self.name())
-            .fetch_one(self.log.pool())
-            .await?;
-        Ok(unsigned(row.get("position")))
+        place::checkpoint(self.log.pool(), self.name()).await
     }
 
     async fn handle(&self, from: u64, page: &[Recorded]) -> Result<Handled, sqlx::Error> {
         let mut notes: HashMap<Uuid, Note> = HashMap::new();
-        let mut parked: Vec<(&str, i64, String)> = Vec::new();
+        let mut parked: Vec<(&Recorded, String)> = Vec::new();
         for recorded in page {
             match recorded.event() {
                 Ok(event) => note(&mut notes, (self.process.wakes)(&event), recorded),
-                Err(error) => {
-                    parked.push((recorded.fallback_key(), signed(recorded.position), error.to_string()))
-                }
+                Err(error) => parked.push((recorded, error.to_string())),
             }
         }
         let to = page.last().map_or(from, |last| last.position);
 
         let mut tx = self.log.pool().begin().await?;
-        if !move_checkpoint(&mut tx, self.name(), from, to).await? {
+        if !place::move_checkpoint(&mut tx, self.name(), from, to).await? {
             return Ok(Handled::Elsewhere);
         }
-        for (key, position, error) in &parked {
-            warn!(reader = self.name(), key, position, error, "Parked a key whose event can't be read");
-            sqlx::query(
-                "INSERT INTO parked (reader, key, positions, error) VALUES ($1, $2, ARRAY[$3::bigint], $4)
-                 ON CONFLICT (reader, key) DO UPDATE SET positions = parked.positions || excluded.positions",
-            )
-            .bind(self.name())
-            .bind(key)
-            .bind(position)
-            .bind(error)
-            .execute(&mut *tx)
-            .await?;
+        for (recorded, error) in &parked {
+            place::park(&mut tx, self.name(), recorded, error).await?;
         }
         self.write(&mut tx, &notes).await?;
         tx.commit().await?;
@@ -179,22 +160,6 @@ fn note(notes: &mut HashMap<Uuid, Note>, wake: Wake, recorded: &Recorded) {
             notes.insert(rental.0, Note::Forget { settled_at: recorded.position });
         }
     }
-}
-
-/// Moves a checkpoint if it stands where it's thought to stand; so of two replicas just one writes.
-async fn move_checkpoint(
-    tx: &mut sqlx::PgConnection,
-    reader: &str,
-    from: u64,
-    to: u64,
-) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query("UPDATE checkpoints SET position = $3 WHERE reader = $1 AND position = $2")
-        .bind(reader)
-        .bind(signed(from))
-        .bind(signed(to))
-        .execute(&mut *tx)
-        .await?;
-    Ok(moved.rows_affected() > 0)
 }
 
 struct Task {

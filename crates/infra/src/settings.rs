@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -14,6 +15,7 @@ pub use oidc::Oidc;
 
 use crate::clock::Clock;
 use crate::http::Limits;
+use crate::notices::{self, Channel};
 
 /// What an address to listen on should be.
 const ADDRESS: &str = "an address and a port, as in 127.0.0.1:8080";
@@ -53,6 +55,10 @@ pub struct Settings {
     pub limits: Limits,
     /// `RENTSTREAM_METRICS_LISTEN`: where roles without an API serve `/health` and `/metrics`; nowhere without it.
     pub metrics_listen: Option<SocketAddr>,
+    /// `SMTP_URL`, `WEBHOOK_URL`, `KAKAO_URL` and what belongs to each: how customers are told beside the inbox.
+    pub channels: Vec<Arc<dyn Channel>>,
+    /// `RENTSTREAM_NOTICE_PATIENCE`, seconds (21600): how long a notice is tried before it's given up.
+    pub notice_patience: Duration,
     /// `RENTSTREAM_STREAM_MAX_BYTES` (1 GiB): what JetStream keeps; older events are read from Postgres.
     pub stream_max_bytes: i64,
     /// `RENTSTREAM_LOG_FORMAT`: `text` or `json`.
@@ -73,7 +79,7 @@ pub enum LogFormat {
 }
 
 /// Fault injection for the crash tests: the program aborts, as by kill -9, right after it has committed an
-/// event of this name. Never set it in a shop.
+/// event of this name, or has sent a notice (`NoticeSent`). Never set it in a shop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Crash(Option<String>);
 
@@ -95,6 +101,13 @@ pub struct SettingError {
     name: &'static str,
     problem: String,
     should: &'static str,
+}
+
+impl SettingError {
+    /// This setting has this problem; the problem never repeats a secret.
+    pub(crate) fn new(name: &'static str, problem: &str, should: &'static str) -> Self {
+        Self { name, problem: problem.to_owned(), should }
+    }
 }
 
 impl Settings {
@@ -174,6 +187,14 @@ impl Settings {
                 Some(_) => Some(parse(&get, "RENTSTREAM_METRICS_LISTEN", "", ADDRESS)?),
                 None => None,
             },
+            channels: notices::configured(&get)?,
+            notice_patience: Duration::from_secs(within(
+                &get,
+                "RENTSTREAM_NOTICE_PATIENCE",
+                21_600,
+                1..=604_800,
+                "a number of seconds from 1 to 604800",
+            )?),
             stream_max_bytes: within(
                 &get,
                 "RENTSTREAM_STREAM_MAX_BYTES",
@@ -207,7 +228,8 @@ impl Settings {
     }
 }
 
-type Get<'a> = &'a dyn Fn(&'static str) -> Option<String>;
+/// Where settings come from; none is empty.
+pub(crate) type Get<'a> = &'a dyn Fn(&'static str) -> Option<String>;
 
 fn parse<T: FromStr>(
     get: Get<'_>,
@@ -279,6 +301,8 @@ impl fmt::Debug for Settings {
             .field("hold", &self.hold)
             .field("limits", &self.limits)
             .field("metrics_listen", &self.metrics_listen)
+            .field("channels", &self.channels.iter().map(|channel| channel.name()).collect::<Vec<_>>())
+            .field("notice_patience", &self.notice_patience)
             .field("stream_max_bytes", &self.stream_max_bytes)
             .field("log_format", &self.log_format)
             .finish_non_exhaustive()
@@ -322,6 +346,24 @@ mod tests {
         assert!(said("RENTSTREAM_CAPACITY", "0").starts_with("RENTSTREAM_CAPACITY is \"0\""));
         assert!(said("RENTSTREAM_METRICS_LISTEN", "9090").starts_with("RENTSTREAM_METRICS_LISTEN is"));
         assert!(said("RENTSTREAM_LISTEN", "8080").starts_with("RENTSTREAM_LISTEN is \"8080\""));
+    }
+
+    #[test]
+    fn a_channel_that_is_half_set_or_wrong_is_named() {
+        let said = |settings: &[(&'static str, &'static str)]| {
+            let get = |asked: &str| settings.iter().find(|(name, _)| *name == asked);
+            Settings::from(|asked| get(asked).map(|(_, value)| (*value).to_owned())).unwrap_err().to_string()
+        };
+        let url = ("SMTP_URL", "smtp://shop:hunter2@mail.example");
+        assert!(said(&[url]).starts_with("SMTP_FROM is not set; it should be who e-mails are from"));
+        assert!(said(&[url, ("SMTP_FROM", "the shop")]).starts_with("SMTP_FROM is not a sender"));
+        assert!(said(&[("SMTP_URL", "mail.example")]).starts_with("SMTP_URL is not such an address"));
+        let url = ("WEBHOOK_URL", "https://shop.example/hunter2");
+        assert!(said(&[url]).starts_with("WEBHOOK_SECRET is not set"));
+        assert!(said(&[url, ("WEBHOOK_SECRET", "hunter2")]).starts_with("WEBHOOK_SECRET is not a secret"));
+        let url = ("KAKAO_URL", "https://kapi.kakao.com");
+        assert!(said(&[url]).starts_with("KAKAO_TOKEN is not set"));
+        assert!(said(&[("KAKAO_URL", "kapi"), ("KAKAO_TOKEN", "t")]).starts_with("KAKAO_URL is not such"));
     }
 
     #[test]

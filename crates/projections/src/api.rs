@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use sqlx::Row;
 
 use crate::reads::Reads;
-use crate::views;
 use crate::waiting::unavailable;
+use crate::{notices, views};
 
 /// The query API.
 pub fn router(reads: Reads) -> Router {
-    views::routes().route("/v1/views", get(list)).with_state(reads)
+    views::routes().merge(notices::routes()).route("/v1/views", get(list)).with_state(reads)
 }
 
 /// Each view: position, lag, state, parked keys.

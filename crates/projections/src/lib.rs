@@ -11,6 +11,7 @@
 pub mod api;
 #[cfg(test)]
 mod fixtures;
+mod notices;
 pub mod paging;
 pub mod projector;
 pub mod reads;

@@ -45,6 +45,8 @@ enum Subcommands {
         /// Which; all of them where none is named.
         processes: Vec<String>,
     },
+    /// Tells customers over the channels that are set: e-mail, webhook, KakaoTalk.
+    Notify,
     /// Brings the log's schema up to date.
     Migrate,
     /// Rebuilds a view from the log while the old rows serve.
@@ -114,6 +116,7 @@ fn main() -> ExitCode {
             Subcommands::Project { views } => roles::project(settings, &views, shutdown).await,
             Subcommands::Relay => roles::relay(settings, shutdown).await,
             Subcommands::React { processes } => roles::react(settings, &processes, shutdown).await,
+            Subcommands::Notify => roles::notify(settings, shutdown).await,
             Subcommands::Migrate => unless(&shutdown, roles::migrate(settings)).await,
             Subcommands::Rebuild { view } => unless(&shutdown, rebuild::run(settings, &view)).await,
             Subcommands::Check => unless(&shutdown, check::run(settings)).await,

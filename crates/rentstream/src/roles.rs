@@ -16,7 +16,7 @@ use rentstream_infra::log::{Log, pause};
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
-use rentstream_infra::{http, reactor, relay as mirror};
+use rentstream_infra::{http, notices, reactor, relay as mirror};
 use rentstream_projections::reads::Reads;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
@@ -215,6 +215,20 @@ pub(crate) async fn react(settings: Settings, names: &[String], shutdown: Cancel
     Ok(())
 }
 
+/// The notice channels.
+pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    if settings.channels.is_empty() {
+        bail!("no notice channel is set; set SMTP_URL, WEBHOOK_URL or KAKAO_URL");
+    }
+    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    let tasks = TaskTracker::new();
+    tasks.spawn(log.clone().listen(shutdown.clone()));
+    watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
+    spawn_channels(&tasks, &settings, &Store::new(log), &nats, &shutdown);
+    finish(&tasks).await;
+    Ok(())
+}
+
 /// The relay.
 pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let (log, nats) = (log(&settings)?, nats(&settings).await?);
@@ -257,6 +271,20 @@ pub(crate) fn spawn_processes(
     for process in processes {
         let feed = Feed::new(driver.store().log().clone(), Some(nats.clone()));
         tasks.spawn(reactor::run(*process, driver.clone(), feed, shutdown.clone()));
+    }
+}
+
+pub(crate) fn spawn_channels(
+    tasks: &TaskTracker,
+    settings: &Settings,
+    store: &Store,
+    nats: &async_nats::Client,
+    shutdown: &CancellationToken,
+) {
+    for channel in &settings.channels {
+        let feed = Feed::new(store.log().clone(), Some(nats.clone()));
+        let (patience, crash) = (settings.notice_patience, settings.crash.clone());
+        tasks.spawn(notices::run(channel.clone(), store.clone(), feed, patience, crash, shutdown.clone()));
     }
 }
 

@@ -187,6 +187,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(reads.clone().listen(background.clone()));
     roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
     roles::spawn_processes(&tasks, &processes::ALL, &driver, &nats, &background);
+    roles::spawn_channels(&tasks, &settings, driver.store(), &nats, &background);
 
     let routes = rentstream_command_api::router(Writes::new(driver))
         .merge(api::router(reads))
