@@ -55,7 +55,7 @@ impl World {
             Ok(row) => (row.get::<i64, _>("count"), row.get::<Option<i64>, _>("slowest").unwrap_or(-1)),
             Err(error) => return (None, error.to_string()),
         };
-        let rest = log.get::<i64, _>("processes").unsigned_abs() == processes::ALL.len() as u64
+        let rest = log.get::<i64, _>("processes").unsigned_abs() == processes::names().count() as u64
             && log.get::<i64, _>("slowest") == head
             && log.get::<i64, _>("active") == 0
             && usize::try_from(count) == Ok(views::ALL.len())
@@ -256,6 +256,12 @@ impl World {
         sqlx::query("UPDATE notices SET due_at = now()").execute(&self.log).await.unwrap();
     }
 
+    /// What a process still has to look at: for each task, what its last try failed by.
+    pub async fn tasks(&self, process: &str) -> Vec<Option<String>> {
+        let tasks = sqlx::query_scalar("SELECT last_error FROM tasks WHERE process = $1");
+        tasks.bind(process).fetch_all(&self.log).await.unwrap()
+    }
+
     /// What the gateway has charged for a rental, and what it has given back: one pair for each charge.
     pub async fn charges(&self, rental: &Rental) -> Vec<(i64, i64)> {
         self.charges_for(&json!(rental.id)).await
@@ -263,9 +269,18 @@ impl World {
 
     /// As [`World::charges`], by the rental's id.
     pub async fn charges_for(&self, rental: &Value) -> Vec<(i64, i64)> {
+        self.charges_named("rental_id", rental).await
+    }
+
+    /// As [`World::charges`], by the payment's id.
+    pub async fn charges_of(&self, payment: &Value) -> Vec<(i64, i64)> {
+        self.charges_named("payment", payment).await
+    }
+
+    async fn charges_named(&self, by: &str, id: &Value) -> Vec<(i64, i64)> {
         let ledger = self.ledger().await;
         let charges = ledger["charges"].as_array().unwrap().iter();
-        let of_it = charges.filter(|charge| charge["metadata"]["rental_id"] == *rental);
+        let of_it = charges.filter(|charge| charge["metadata"][by] == *id);
         of_it
             .map(|charge| (charge["amount"].as_i64().unwrap(), charge["refunded"].as_i64().unwrap()))
             .collect()

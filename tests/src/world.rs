@@ -195,9 +195,15 @@ impl World {
 
     /// Starts a role that serves HTTP, `command-api` or `query-api`, and waits until it does.
     pub async fn start_api(&self, role: &str) {
+        self.start_api_with(role, &[]).await;
+    }
+
+    /// As [`World::start_api`], with these settings beside the usual ones.
+    pub async fn start_api_with(&self, role: &str, more: &[(&str, &str)]) {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let what = if role == "query-api" { "reads" } else { "writes" };
-        self.start(role, &[("RENTSTREAM_LISTEN", &format!("127.0.0.1:{port}"))]);
+        let listen = format!("127.0.0.1:{port}");
+        self.start(role, &[more, &[("RENTSTREAM_LISTEN", listen.as_str())]].concat());
         self.serves(what, &format!("http://127.0.0.1:{port}"));
         self.ready(what).await;
     }

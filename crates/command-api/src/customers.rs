@@ -1,4 +1,4 @@
-//! Registering as a customer, correcting the profile, being forgotten, paying in points.
+//! Registering as a customer, correcting the profile, being forgotten.
 
 use axum::Router;
 use axum::extract::State;
@@ -8,7 +8,7 @@ use rentstream_domain::customer::{self, Customer, CustomerCommand, CustomerError
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{CustomerId, Refusal};
 use rentstream_infra::http::Problem;
-use rentstream_infra::http::auth::{Caller, Role};
+use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id};
 use rentstream_infra::keys::Key;
 use rentstream_infra::store::StoreError;
@@ -24,7 +24,6 @@ pub(crate) fn routes() -> Router<Writes> {
     Router::new()
         .route("/v1/customers", post(register))
         .route("/v1/customers/{id}", patch(revise).delete(forget))
-        .route("/v1/customers/{id}/points", post(deposit))
 }
 
 #[derive(Deserialize)]
@@ -100,12 +99,6 @@ async fn revise(
     writes.once(&intent, &bytes, order).await
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Deposit {
-    amount: i64,
-}
-
 /// Forgets who the customer is: with its key gone, nothing that was sealed can be opened any more. What was
 /// paid and rented stays, without a name to it.
 async fn forget(
@@ -135,23 +128,4 @@ impl Writes {
         let why = if forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
         Err(Refusal::from(why).into())
     }
-}
-
-/// A manager who has taken cash pays it in.
-async fn deposit(
-    State(writes): State<Writes>,
-    caller: Caller,
-    intent: Intent,
-    Id(id): Id<CustomerId>,
-    Body { value, bytes }: Body<Deposit>,
-) -> Result<Answer, Problem> {
-    caller.must_be(&[Role::Manager])?;
-    let order = Order::<Customer> {
-        id: id.0,
-        command: CustomerCommand::Deposit { amount: value.amount, at: writes.driver.now() },
-        status: StatusCode::OK,
-        body: &|customer: &Customer| json!({ "balance": customer.points }),
-        about: None,
-    };
-    writes.once(&intent, &bytes, order).await
 }

@@ -4,11 +4,13 @@
 //! isn't committed, a command is given up because its caller hung up.
 //!
 //! Reading order: [`rentals`] (one command from HTTP to the log), [`once`] (the same request twice), then
-//! [`items`], [`customers`], [`deliveries`], [`notices`].
+//! [`items`], [`customers`], [`deposits`], [`deliveries`],
+//! [`notices`].
 
 mod binding;
 pub mod customers;
 pub mod deliveries;
+pub mod deposits;
 pub mod fields;
 pub mod intent;
 pub mod items;
@@ -26,7 +28,7 @@ use rentstream_infra::keys::Keys;
 /// What the write routes work with.
 #[derive(Clone)]
 pub struct Writes {
-    /// The aggregates, and the way to take a rental along.
+    /// The aggregates, and the way to take a rental or a deposit along.
     pub driver: Driver,
     /// What tells who a customer is, is sealed before any rule sees it.
     pub keys: Keys,
@@ -50,5 +52,6 @@ pub fn router(writes: Writes) -> Router {
         .merge(rentals::routes())
         .merge(deliveries::routes())
         .merge(notices::routes())
+        .merge(deposits::routes())
         .with_state(writes)
 }

@@ -134,7 +134,12 @@ impl Writes {
 
     /// What is known of a key. One that was claimed just now is being answered by another replica: its answer
     /// is waited for a while.
-    async fn settled(&self, intent: &Intent, key: &str, bytes: &[u8]) -> Result<Option<Answered>, Problem> {
+    pub(crate) async fn settled(
+        &self,
+        intent: &Intent,
+        key: &str,
+        bytes: &[u8],
+    ) -> Result<Option<Answered>, Problem> {
         loop {
             match self.answered(intent, key, bytes).await? {
                 Some(Answered { answer: None, age, .. }) if age < ANSWERED_WITHIN => {

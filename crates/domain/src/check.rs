@@ -4,9 +4,10 @@
 //! still be at work on, is [`Unfinished`]: it's asked for at the end and must be empty once all is at rest.
 //!
 //! It shares no code with the aggregates: what they decided is counted again here, from their facts alone.
-//! Only what the rules ask of is kept: a few words for each rental, item and customer.
+//! Only what the rules ask of is kept: a few words for each rental, deposit, item and customer.
 
 mod course;
+mod deposit;
 mod item;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use std::fmt;
 
 use crate::customer::CustomerEvent;
 use crate::rental::RentalEvent;
-use crate::{CustomerId, Event, ItemId, RentalId};
+use crate::{CustomerId, Event, ItemId, PaymentId, RentalId};
 use course::Course;
+use deposit::Deposit;
 use item::Item;
 
 /// The invariants, checked so far.
@@ -26,6 +28,7 @@ pub struct Check {
     items: BTreeMap<ItemId, Item>,
     points: BTreeMap<CustomerId, i64>,
     rentals: BTreeMap<RentalId, Course>,
+    deposits: BTreeMap<PaymentId, Deposit>,
     violations: Vec<Violation>,
 }
 
@@ -55,6 +58,9 @@ impl Check {
         if let Some(id) = event.rental_id() {
             self.rentals.entry(id).or_default().apply(id, event, &mut rules);
         }
+        if let Some(id) = event.deposit_id() {
+            self.deposits.entry(id).or_default().apply(id, event, &mut rules);
+        }
     }
 
     /// What broke a rule, in the log's order.
@@ -65,9 +71,12 @@ impl Check {
     /// What the processes still owe.
     pub fn finish(&self) -> Vec<Unfinished> {
         let owed = |(&rental_id, course): (&RentalId, &Course)| {
-            course.owes().into_iter().map(move |what| Unfinished { rental_id, what })
+            course.owes().into_iter().map(move |what| Unfinished { about: About::Rental(rental_id), what })
         };
-        self.rentals.iter().flat_map(owed).collect()
+        let unpaid = |(&id, deposit): (&PaymentId, &Deposit)| {
+            deposit.owes().map(|what| Unfinished { about: About::Deposit(id), what })
+        };
+        self.rentals.iter().flat_map(owed).chain(self.deposits.iter().filter_map(unpaid)).collect()
     }
 }
 
@@ -120,19 +129,37 @@ impl std::error::Error for Violation {}
 /// Something that a process has still to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfinished {
-    /// For which rental.
-    pub rental_id: RentalId,
+    /// For what.
+    pub about: About,
     /// What.
     pub what: Owed,
 }
 
-impl fmt::Display for Unfinished {
+/// For what a process has still to do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A rental.
+    Rental(RentalId),
+    /// A deposit by card, by its payment.
+    Deposit(PaymentId),
+}
+
+impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rental {}: {}", self.rental_id, self.what)
+        match self {
+            Self::Rental(id) => write!(f, "rental {id}"),
+            Self::Deposit(id) => write!(f, "deposit {id}"),
+        }
     }
 }
 
-/// What a rental can be owed. Each is a sentence.
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.about, self.what)
+    }
+}
+
+/// What a rental or a deposit can be owed. Each is a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owed {
     /// Accepted, rejected or held.
@@ -153,6 +180,12 @@ pub enum Owed {
     Release,
     /// Returned, and its units are not on the shelf.
     UnitsBack,
+    /// A deposit that is neither paid nor declined: no fault while the gateway is away.
+    DepositAnswer,
+    /// A deposit that is paid, and its points are not in the balance.
+    Credit,
+    /// A deposit that is being paid back.
+    DepositRefund,
 }
 
 impl fmt::Display for Owed {
@@ -166,6 +199,9 @@ impl fmt::Display for Owed {
             Self::CallingOffPayment => "it is over and its payment has not been called off yet",
             Self::Refund => "it is over and its payment has not been refunded yet",
             Self::Release => "it is over and its units have not been released yet",
+            Self::DepositAnswer => "it was requested and is neither paid nor declined yet",
+            Self::Credit => "it was paid and its points have not been credited yet",
+            Self::DepositRefund => "its points can't be credited and it has not been refunded yet",
             Self::UnitsBack => "it was returned and its units are not back on the shelf yet",
         })
     }

@@ -1,10 +1,11 @@
-//! How the aggregates work together on one rental.
+//! How the aggregates work together on one rental, or on one deposit of points.
 //!
-//! A process has no state of its own. It looks at what the aggregates say of a rental ([`Journey`]) and
-//! names the next [`Step`]. So a crash, a repeat or another replica at work needs no special case: whoever
+//! A process has no state of its own. It looks at what the aggregates say of its subject ([`Journey`],
+//! [`Deposit`]) and names the next [`Step`]. So a crash, a repeat or another replica at work needs no special case: whoever
 //! comes next looks again and goes on from there.
 
 pub mod cancelling;
+pub mod depositing;
 pub mod fulfilling;
 pub mod renting;
 pub mod returning;
@@ -12,47 +13,84 @@ pub mod returning;
 mod tests;
 pub mod watching;
 
+use std::fmt;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+pub use depositing::Deposit;
 
 use crate::customer::{CustomerCommand, Spend};
 use crate::delivery::Delivery;
-use crate::payment::{Payment, PaymentCommand, PaymentState};
+use crate::payment::{self, Payment, PaymentCommand, PaymentState};
 use crate::rental::{Order, PaymentMethod, Rental};
 use crate::stock::{Reservation, StockCommand};
 use crate::text::Word;
 use crate::{Command, DeliveryId, Event, ItemId, PaymentId, RentalId};
 
-/// A process: what wakes it, and what it does next.
-#[derive(Clone, Copy)]
-pub struct Process {
+/// What a process takes along: a rental, or a deposit by card, which is known by its payment.
+pub trait Subject: Copy + fmt::Display + From<Uuid> + Into<Uuid> {
+    /// What the aggregates say of it.
+    type Journey;
+}
+
+impl Subject for RentalId {
+    type Journey = Journey;
+}
+
+impl Subject for PaymentId {
+    type Journey = Deposit;
+}
+
+/// A process: what wakes it, and what it does next. It takes rentals along unless it says otherwise.
+pub struct Process<S: Subject = RentalId> {
     /// Its name, by which its place in the log is kept.
     pub name: &'static str,
     /// What an event means to it.
-    pub wakes: fn(&Event) -> Wake,
-    /// The next step for a rental as it stands.
-    pub next: fn(&Journey, DateTime<Utc>) -> Step,
+    pub wakes: fn(&Event) -> Wake<S>,
+    /// The next step for a subject as it stands.
+    pub next: fn(&S::Journey, DateTime<Utc>) -> Step,
 }
 
-/// Every process. A new one is a file of its own and a line here.
+// Derived, they would ask for journeys that can be copied.
+impl<S: Subject> Clone for Process<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Subject> Copy for Process<S> {}
+
+/// Every process that takes rentals along. A new one is a file of its own and a line here.
 pub const ALL: [Process; 5] =
     [renting::PROCESS, fulfilling::PROCESS, cancelling::PROCESS, returning::PROCESS, watching::PROCESS];
 
+/// Every process that takes deposits along.
+pub const OF_DEPOSITS: [Process<PaymentId>; 1] = [depositing::PROCESS];
+
+/// Every process' name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|process| process.name).chain(OF_DEPOSITS.iter().map(|process| process.name))
+}
+
+/// How long the command API is left alone with what it has begun before a process looks after it.
+const GRACE: TimeDelta = TimeDelta::seconds(20);
 /// Why a payment was declined that nobody wants any more.
-const CALLED_OFF: Word = Word::new(crate::payment::CALLED_OFF);
+const CALLED_OFF: Word = Word::new(payment::CALLED_OFF);
 /// What stands for the gateway's reference where points are paid or paid back.
 const POINTS: Word = Word::new("points");
 
 /// What an event means to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
+pub enum Wake<S = RentalId> {
     /// Nothing.
     No,
-    /// Look at this rental at once.
-    Now(RentalId),
-    /// Look at this rental after a while, unless it is [`Wake::Settled`] by then.
-    After(TimeDelta, RentalId),
-    /// Whatever was to be done for this rental has been done by somebody else.
-    Settled(RentalId),
+    /// Look at this one at once.
+    Now(S),
+    /// Look at this one after a while, unless it is [`Wake::Settled`] by then.
+    After(TimeDelta, S),
+    /// Whatever was to be done for this one has been done by somebody else.
+    Settled(S),
 }
 
 /// What the aggregates say of one rental.
@@ -89,7 +127,7 @@ impl Journey {
 /// What a process wants done next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Send a command. If it is refused, the rental has moved on meanwhile: look again.
+    /// Send a command. If it is refused, others have moved on meanwhile: look again.
     Send(Command),
     /// Send the first command, or the second one if the first is refused.
     SendOr(Command, Command),
@@ -119,6 +157,14 @@ pub enum Effect {
     Void(PaymentId),
     /// Give the money back: answers with `ConfirmRefund`.
     Refund(PaymentId),
+}
+
+impl Effect {
+    /// Whose money it is about.
+    pub fn payment_id(self) -> PaymentId {
+        let (Self::Charge(id) | Self::Void(id) | Self::Refund(id)) = self;
+        id
+    }
 }
 
 /// Gives back what the payment took, whatever is known of it; `None` once there's nothing to give back.

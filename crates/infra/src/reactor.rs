@@ -1,6 +1,6 @@
 //! Lets the processes react: their readers note what an event asks for, their workers do it.
 //!
-//! A reader never waits for a worker. So a rental whose step fails (a gateway that is down, a stock that
+//! A reader never waits for a worker. So a rental or a deposit whose step fails (a gateway that is down, a stock that
 //! can't be reached) is tried again and again beside the others, never in front of them.
 
 use std::collections::HashMap;
@@ -8,9 +8,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rentstream_domain::RentalId;
 use rentstream_domain::payment::backoff;
-use rentstream_domain::processes::{Process, Wake};
+use rentstream_domain::processes::{Process, Subject, Wake};
 use sqlx::{PgPool, Row};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::driver::{Driver, Rest};
+use crate::driver::{Driver, Look, Rest};
 use crate::feed::Feed;
 use crate::log::{Log, Recorded, signed};
 use crate::place;
@@ -26,17 +25,17 @@ use crate::reader::{self, Handled, Handler};
 use crate::spread::spread;
 use crate::store::Context;
 
-/// Rentals that one worker drives at a time.
+/// Rentals, or deposits, that one worker drives at a time.
 const AT_A_TIME: i64 = 16;
 /// How often a worker looks for what has fallen due.
 const POLL: std::time::Duration = std::time::Duration::from_millis(250);
-/// A worker that took a rental and hasn't renewed its lease for so long is taken for dead.
+/// A worker that took a task and hasn't renewed its lease for so long is taken for dead.
 const LEASE: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-/// How often a lease is renewed while a rental is being driven.
+/// How often a lease is renewed while its subject is being driven.
 const RENEW: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Runs one process until shutdown: its reader and its worker. Any number of replicas may.
-pub async fn run(process: Process, driver: Driver, feed: Feed, shutdown: CancellationToken) {
+pub async fn run<S: Look>(process: Process<S>, driver: Driver, feed: Feed, shutdown: CancellationToken) {
     let log = driver.store().log().clone();
     let noted = Arc::new(Notify::new());
     let notes = Notes { process, log: log.clone(), noted: noted.clone() };
@@ -44,9 +43,9 @@ pub async fn run(process: Process, driver: Driver, feed: Feed, shutdown: Cancell
     tokio::join!(reader, work(process, driver, log.pool().clone(), noted, shutdown));
 }
 
-/// The reader's half: writes down which rentals are to be looked at, and when.
-struct Notes {
-    process: Process,
+/// The reader's half: writes down which subjects are to be looked at, and when.
+struct Notes<S: Subject> {
+    process: Process<S>,
     log: Log,
     noted: Arc<Notify>,
 }
@@ -56,7 +55,7 @@ enum Note {
     Forget { settled_at: u64 },
 }
 
-impl Handler for Notes {
+impl<S: Look> Handler for Notes<S> {
     type Error = sqlx::Error;
 
     fn name(&self) -> &str {
@@ -94,37 +93,37 @@ impl Handler for Notes {
     }
 }
 
-impl Notes {
+impl<S: Look> Notes<S> {
     async fn write(
         &self,
         tx: &mut sqlx::PgConnection,
         notes: &HashMap<Uuid, Note>,
     ) -> Result<(), sqlx::Error> {
-        let (mut rentals, mut woken, mut due) = (vec![], vec![], vec![]);
+        let (mut subjects, mut woken, mut due) = (vec![], vec![], vec![]);
         let (mut settled, mut settled_at) = (vec![], vec![]);
-        for (rental, note) in notes {
+        for (subject, note) in notes {
             match note {
                 Note::Look { woken_at, due: at } => {
-                    rentals.push(*rental);
+                    subjects.push(*subject);
                     woken.push(signed(*woken_at));
                     due.push(*at);
                 }
                 Note::Forget { settled_at: at } => {
-                    settled.push(*rental);
+                    settled.push(*subject);
                     settled_at.push(signed(*at));
                 }
             }
         }
-        if !rentals.is_empty() {
+        if !subjects.is_empty() {
             sqlx::query(
-                "INSERT INTO tasks (process, rental_id, woken_at, due_at)
-                 SELECT $1, n.rental_id, n.woken_at, n.due_at
-                 FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS n (rental_id, woken_at, due_at)
-                 ON CONFLICT (process, rental_id) DO UPDATE
+                "INSERT INTO tasks (process, subject, woken_at, due_at)
+                 SELECT $1, n.subject, n.woken_at, n.due_at
+                 FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) AS n (subject, woken_at, due_at)
+                 ON CONFLICT (process, subject) DO UPDATE
                  SET woken_at = excluded.woken_at, due_at = least(tasks.due_at, excluded.due_at)",
             )
             .bind(self.name())
-            .bind(rentals)
+            .bind(subjects)
             .bind(woken)
             .bind(due)
             .execute(&mut *tx)
@@ -132,8 +131,8 @@ impl Notes {
         }
         if !settled.is_empty() {
             sqlx::query(
-                "DELETE FROM tasks t USING unnest($2::uuid[], $3::bigint[]) AS n (rental_id, settled_at)
-                 WHERE t.process = $1 AND t.rental_id = n.rental_id AND t.woken_at < n.settled_at",
+                "DELETE FROM tasks t USING unnest($2::uuid[], $3::bigint[]) AS n (subject, settled_at)
+                 WHERE t.process = $1 AND t.subject = n.subject AND t.woken_at < n.settled_at",
             )
             .bind(self.name())
             .bind(settled)
@@ -145,32 +144,33 @@ impl Notes {
     }
 }
 
-fn note(notes: &mut HashMap<Uuid, Note>, wake: Wake, recorded: &Recorded) {
-    let look = |notes: &mut HashMap<Uuid, Note>, rental: RentalId, mut due: DateTime<Utc>| {
-        if let Some(Note::Look { due: earlier, .. }) = notes.get(&rental.0) {
+fn note<S: Subject>(notes: &mut HashMap<Uuid, Note>, wake: Wake<S>, recorded: &Recorded) {
+    let look = |notes: &mut HashMap<Uuid, Note>, subject: S, mut due: DateTime<Utc>| {
+        let subject = subject.into();
+        if let Some(Note::Look { due: earlier, .. }) = notes.get(&subject) {
             due = due.min(*earlier);
         }
-        notes.insert(rental.0, Note::Look { woken_at: recorded.position, due });
+        notes.insert(subject, Note::Look { woken_at: recorded.position, due });
     };
     match wake {
         Wake::No => {}
-        Wake::Now(rental) => look(notes, rental, recorded.recorded_at),
-        Wake::After(time, rental) => look(notes, rental, recorded.recorded_at + time),
-        Wake::Settled(rental) => {
-            notes.insert(rental.0, Note::Forget { settled_at: recorded.position });
+        Wake::Now(subject) => look(notes, subject, recorded.recorded_at),
+        Wake::After(time, subject) => look(notes, subject, recorded.recorded_at + time),
+        Wake::Settled(subject) => {
+            notes.insert(subject.into(), Note::Forget { settled_at: recorded.position });
         }
     }
 }
 
 struct Task {
-    rental: RentalId,
+    subject: Uuid,
     woken_at: i64,
     attempts: i32,
 }
 
-/// The worker's half: drives the rentals that have fallen due.
-async fn work(
-    process: Process,
+/// The worker's half: drives what has fallen due.
+async fn work<S: Look>(
+    process: Process<S>,
     driver: Driver,
     pool: PgPool,
     noted: Arc<Notify>,
@@ -207,10 +207,10 @@ async fn work(
 
 async fn take(pool: &PgPool, process: &str, now: DateTime<Utc>) -> Result<Vec<Task>, sqlx::Error> {
     sqlx::query(
-        "UPDATE tasks SET due_at = $3, attempts = attempts + 1 WHERE process = $1 AND rental_id IN (
-             SELECT t.rental_id FROM tasks t WHERE t.process = $1 AND t.due_at <= $2
+        "UPDATE tasks SET due_at = $3, attempts = attempts + 1 WHERE process = $1 AND subject IN (
+             SELECT t.subject FROM tasks t WHERE t.process = $1 AND t.due_at <= $2
              ORDER BY t.due_at LIMIT $4 FOR UPDATE SKIP LOCKED
-         ) RETURNING rental_id, woken_at, attempts",
+         ) RETURNING subject, woken_at, attempts",
     )
     .bind(process)
     .bind(now)
@@ -218,7 +218,7 @@ async fn take(pool: &PgPool, process: &str, now: DateTime<Utc>) -> Result<Vec<Ta
     .bind(AT_A_TIME)
     .try_map(|row| {
         Ok(Task {
-            rental: RentalId(row.try_get("rental_id")?),
+            subject: row.try_get("subject")?,
             woken_at: row.try_get("woken_at")?,
             attempts: row.try_get("attempts")?,
         })
@@ -227,20 +227,20 @@ async fn take(pool: &PgPool, process: &str, now: DateTime<Utc>) -> Result<Vec<Ta
     .await
 }
 
-async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
-    let Task { rental, woken_at, attempts } = task;
-    let context = Context::of_process(process.name, rental.0);
+async fn attempt<S: Look>(process: Process<S>, driver: Driver, pool: PgPool, task: Task) {
+    let Task { subject, woken_at, attempts } = task;
+    let context = Context::of_process(process.name, subject);
     let driven = tokio::select! {
-        driven = driver.drive(&process, rental, &context) => driven,
+        driven = driver.drive(&process, S::from(subject), &context) => driven,
         never = renew(&pool, &driver, process.name, &task) => match never {},
     };
-    // If an event has asked for the rental again meanwhile, `woken_at` differs and its own due date stands.
+    // If an event has asked for it again meanwhile, `woken_at` differs and its own due date stands.
     let kept = match &driven {
-        Ok(Rest { until: None, journey, .. }) => {
-            info!(process = process.name, %rental, status = journey.rental.status(), "Done");
-            sqlx::query("DELETE FROM tasks WHERE process = $1 AND rental_id = $2 AND woken_at = $3")
+        Ok(Rest { until: None, position, .. }) => {
+            info!(process = process.name, %subject, position, "Done");
+            sqlx::query("DELETE FROM tasks WHERE process = $1 AND subject = $2 AND woken_at = $3")
                 .bind(process.name)
-                .bind(rental.0)
+                .bind(subject)
                 .bind(woken_at)
                 .execute(&pool)
                 .await
@@ -249,30 +249,29 @@ async fn attempt(process: Process, driver: Driver, pool: PgPool, task: Task) {
         Err(error) => {
             let now = driver.now();
             let next = spread(now, now + backoff(attempts.unsigned_abs()), DateTime::<Utc>::MAX_UTC);
-            warn!(process = process.name, %rental, attempts, %error, %next, "A step failed, will try again");
+            warn!(process = process.name, %subject, attempts, %error, %next, "A step failed, will try again");
             again(&pool, process.name, &task, next, Some(error.to_string())).await
         }
     };
     if let Err(error) = kept {
         // The lease runs out, then it's taken again.
-        warn!(process = process.name, %rental, %error, "What came of a task could not be kept");
+        warn!(process = process.name, %subject, %error, "What came of a task could not be kept");
     }
 }
 
-/// Keeps others away from a rental for as long as it's being driven.
+/// Keeps others away from a subject for as long as it's being driven.
 async fn renew(pool: &PgPool, driver: &Driver, process: &str, task: &Task) -> Infallible {
     loop {
         tokio::time::sleep(RENEW).await;
-        // A lease that can't be renewed runs out; driving a rental twice does no harm.
-        let _ = sqlx::query(
-            "UPDATE tasks SET due_at = $4 WHERE process = $1 AND rental_id = $2 AND woken_at = $3",
-        )
-        .bind(process)
-        .bind(task.rental.0)
-        .bind(task.woken_at)
-        .bind(driver.now() + LEASE)
-        .execute(pool)
-        .await;
+        // A lease that can't be renewed runs out; driving twice does no harm.
+        let _ =
+            sqlx::query("UPDATE tasks SET due_at = $4 WHERE process = $1 AND subject = $2 AND woken_at = $3")
+                .bind(process)
+                .bind(task.subject)
+                .bind(task.woken_at)
+                .bind(driver.now() + LEASE)
+                .execute(pool)
+                .await;
     }
 }
 
@@ -285,10 +284,10 @@ async fn again(
 ) -> Result<sqlx::postgres::PgQueryResult, sqlx::Error> {
     sqlx::query(
         "UPDATE tasks SET due_at = $4, last_error = $5, attempts = CASE WHEN $5 IS NULL THEN 0 ELSE attempts END
-         WHERE process = $1 AND rental_id = $2 AND woken_at = $3",
+         WHERE process = $1 AND subject = $2 AND woken_at = $3",
     )
     .bind(process)
-    .bind(task.rental.0)
+    .bind(task.subject)
     .bind(task.woken_at)
     .bind(due)
     .bind(error)

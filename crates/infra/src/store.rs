@@ -28,7 +28,7 @@ pub struct Store {
 pub struct Context {
     /// The caller's subject, or the process's name.
     pub actor: String,
-    /// The rental that all this is about.
+    /// The rental, or the deposit, that all this is about.
     pub correlation: Option<Uuid>,
     /// What led to the command: a request's id, or a process's deterministic name for it.
     pub causation: Option<String>,
@@ -39,9 +39,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// What a process does for a rental. The same command has the same name however often it's sent.
-    pub fn of_process(process: &str, rental: Uuid) -> Self {
-        Self { actor: process.to_owned(), correlation: Some(rental), ..Self::default() }
+    /// What a process does for a rental or a deposit. The same command has the same name however often it's sent.
+    pub fn of_process(process: &str, subject: Uuid) -> Self {
+        Self { actor: process.to_owned(), correlation: Some(subject), ..Self::default() }
     }
 
     fn metadata(&self) -> Result<String, serde_json::Error> {

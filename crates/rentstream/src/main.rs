@@ -40,7 +40,7 @@ enum Subcommands {
     },
     /// Copies the log to NATS JetStream.
     Relay,
-    /// Runs the processes: renting, fulfilling, cancelling, returning, watching.
+    /// Runs the processes: renting, depositing, fulfilling, cancelling, returning, watching.
     React {
         /// Which; all of them where none is named.
         processes: Vec<String>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use axum::{Extension, Router};
 use rentstream_command_api::Writes;
-use rentstream_domain::processes::{self, Process};
+use rentstream_domain::processes;
 use rentstream_infra::driver::Driver;
 use rentstream_infra::feed::Feed;
 use rentstream_infra::gateway::Gateway;
@@ -202,8 +202,8 @@ pub(crate) async fn project(settings: Settings, names: &[String], shutdown: Canc
 
 /// The processes.
 pub(crate) async fn react(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
-    let known = processes::ALL.map(|process| process.name);
-    let chosen: Vec<Process> = choose(names, &processes::ALL, |process| process.name, &known)?;
+    let known: Vec<&str> = processes::names().collect();
+    let chosen: Vec<&str> = choose(names, &known, |name| name, &known)?;
     let log = log(&settings)?;
     let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
     let tasks = TaskTracker::new();
@@ -263,14 +263,17 @@ pub(crate) fn spawn_projectors(
 
 pub(crate) fn spawn_processes(
     tasks: &TaskTracker,
-    processes: &[Process],
+    names: &[&str],
     driver: &Driver,
     nats: &async_nats::Client,
     shutdown: &CancellationToken,
 ) {
-    for process in processes {
-        let feed = Feed::new(driver.store().log().clone(), Some(nats.clone()));
-        tasks.spawn(reactor::run(*process, driver.clone(), feed, shutdown.clone()));
+    let feed = || Feed::new(driver.store().log().clone(), Some(nats.clone()));
+    for process in processes::ALL.into_iter().filter(|process| names.contains(&process.name)) {
+        tasks.spawn(reactor::run(process, driver.clone(), feed(), shutdown.clone()));
+    }
+    for process in processes::OF_DEPOSITS.into_iter().filter(|process| names.contains(&process.name)) {
+        tasks.spawn(reactor::run(process, driver.clone(), feed(), shutdown.clone()));
     }
 }
 

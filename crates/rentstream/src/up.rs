@@ -186,7 +186,8 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
     tasks.spawn(reads.clone().listen(background.clone()));
     roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
-    roles::spawn_processes(&tasks, &processes::ALL, &driver, &nats, &background);
+    let every: Vec<&str> = processes::names().collect();
+    roles::spawn_processes(&tasks, &every, &driver, &nats, &background);
     roles::spawn_channels(&tasks, &settings, driver.store(), &nats, &background);
 
     let routes = rentstream_command_api::router(Writes::new(driver))

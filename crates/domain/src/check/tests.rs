@@ -4,7 +4,8 @@ use super::{Check, Owed};
 use crate::customer::CustomerEvent as C;
 use crate::delivery::DeliveryEvent as D;
 use crate::fixtures::{
-    BOOK, MINA, OTHER_RENTAL, PRICE, RENTAL, bill, book, by_card, day, line, mina, order, parcel, payment_id,
+    BOOK, DEPOSIT, MINA, OTHER_RENTAL, PRICE, RENTAL, bill, book, by_card, day, line, mina, order, parcel,
+    payment_id,
 };
 use crate::payment::{Bill, PaymentEvent as P, Purpose};
 use crate::rental::{Order, RejectionReason, RentalEvent as R};
@@ -243,6 +244,52 @@ fn a_cancelled_rental_has_no_delivery_and_a_delivered_one_is_not_cancelled() {
     let there = [up_to_accepted(), vec![started(), completed(), delivered()]].concat();
     assert_eq!(broken(&there, &[cancelling()]), "a delivered rental is not cancelled");
     assert_eq!(broken(&there, &[cancelled()]), "a delivered rental is not cancelled");
+}
+
+fn paid_in(amount: i64) -> Event {
+    let bill = Bill { purpose: Purpose::Deposit, amount: Money::krw(amount), ..bill() };
+    Event::Payment(DEPOSIT, P::PaymentRequested { bill, at: day(0) })
+}
+
+fn charged() -> Event {
+    let (purpose, customer_id, reference, at) = (Purpose::Deposit, MINA, line("pi"), day(0));
+    Event::Payment(DEPOSIT, P::PaymentApproved { purpose, customer_id, reference, at })
+}
+
+fn paid_back() -> Event {
+    let (purpose, customer_id, at) = (Purpose::Deposit, MINA, day(0));
+    Event::Payment(DEPOSIT, P::RefundRequested { purpose, customer_id, at })
+}
+
+fn credited(amount: i64) -> Event {
+    Event::Customer(MINA, C::PointsDeposited { amount, payment_id: Some(DEPOSIT), at: day(0) })
+}
+
+#[test]
+fn a_card_deposit_is_credited_once_and_only_what_was_paid() {
+    let paid = [open(1), vec![paid_in(500), charged()]].concat();
+    assert_eq!(broken(&paid, &[credited(500)]), "none");
+    assert_eq!(broken(&paid, &[credited(500), credited(500)]), "a deposit is credited once");
+    assert_eq!(broken(&paid, &[credited(5_000)]), "a deposit credits what was paid");
+    let open = [open(1), vec![paid_in(500)]].concat();
+    assert_eq!(broken(&open, &[credited(500)]), "a deposit is credited only once it is paid");
+    assert_eq!(broken(&[], &[credited(500)]), "all that concerns a deposit follows its request");
+}
+
+#[test]
+fn a_card_deposit_is_credited_or_paid_back() {
+    let rule = "a deposit is credited or paid back, not both";
+    let paid = [open(1), vec![paid_in(500), charged()]].concat();
+    assert_eq!(broken(&[paid.clone(), vec![credited(500)]].concat(), &[paid_back()]), rule);
+    assert_eq!(broken(&paid, &[paid_back()]), "none");
+    assert_eq!(
+        broken(&[paid.clone(), vec![paid_back()]].concat(), &[credited(500)]),
+        "a deposit is credited only once it is paid"
+    );
+    assert_eq!(owed(&paid[..3], &[]), [Owed::DepositAnswer]);
+    assert_eq!(owed(&paid, &[]), [Owed::Credit]);
+    assert_eq!(owed(&paid, &[credited(500)]), []);
+    assert_eq!(owed(&paid, &[paid_back()]), [Owed::DepositRefund]);
 }
 
 #[test]

@@ -96,6 +96,9 @@ impl PaymentEvent {
 /// (`insufficient_funds`, `expired_card`).
 pub type DeclineReason = Line;
 
+/// The reason of a payment that was given up in time: its rental is over, its deposit's time is up.
+pub const CALLED_OFF: &str = "called_off";
+
 /// The reason of a payment by points that the balance did not cover.
 pub const NOT_ENOUGH_POINTS: &str = "not_enough_points";
 

@@ -3,9 +3,9 @@
 //! The command API takes these steps while the caller waits. This process takes them again for rentals
 //! that somebody began and did not finish, and for those on hold.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::{Effect, Journey, POINTS, Process, Step, Wake, release, undo_payment};
+use super::{Effect, GRACE, Journey, POINTS, Process, Step, Wake, release, undo_payment};
 use crate::customer::{CustomerCommand, Spend};
 use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
@@ -16,8 +16,6 @@ use crate::{Command, CustomerId, Event};
 /// The process.
 pub const PROCESS: Process = Process { name: "renting", wakes, next };
 
-/// How long the command API is left alone with a rental before this process looks after it.
-const GRACE: TimeDelta = TimeDelta::seconds(20);
 /// Why a payment by points was declined.
 const TOO_FEW: Word = Word::new(NOT_ENOUGH_POINTS);
 

@@ -1,5 +1,7 @@
 //! Each rule by itself; then all of them together, in random order and in every order.
 
+mod depositing_goes_on;
+mod deposits_in_every_order;
 mod in_every_order;
 mod in_random_order;
 mod world;

@@ -233,7 +233,8 @@ struct Waiting {
 async fn waiting(reads: &Reads, rows: &[(i64, Row)]) -> Option<HashMap<Uuid, Waiting>> {
     let rentals: Vec<Uuid> = rows.iter().map(|(_, row)| row.rental_id.0).collect();
     let asked = sqlx::query(
-        "SELECT rental_id, attempts, due_at, last_error FROM tasks WHERE process = $1 AND rental_id = ANY ($2)",
+        "SELECT subject AS rental_id, attempts, due_at, last_error FROM tasks
+         WHERE process = $1 AND subject = ANY ($2)",
     )
     .bind(cancelling::PROCESS.name)
     .bind(rentals)

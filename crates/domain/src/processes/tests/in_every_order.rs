@@ -5,6 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use chrono::TimeDelta;
 
 use super::world::{Charge, Hand, Weather, Who, World};
+use crate::check::About;
 use crate::customer::CustomerCommand;
 use crate::delivery::Delivery;
 use crate::fixtures::{
@@ -106,8 +107,8 @@ fn explore(units: u32, fulfilment: Fulfilment, payment: PaymentMethod, points: i
     world.serve(MINA, CustomerCommand::Register { profile: mina(), at });
     // Nothing to deposit is refused, and that's fine.
     world.serve(MINA, CustomerCommand::Deposit { amount: points, at });
-    world.employ(Who::Inline, RENTAL);
-    (0..ALL.len()).for_each(|process| world.employ(Who::Process(process), RENTAL));
+    world.employ(Who::Inline, About::Rental(RENTAL));
+    (0..ALL.len()).for_each(|process| world.employ(Who::Process(process), About::Rental(RENTAL)));
     let deliver_to = (fulfilment == Fulfilment::Delivery).then(seoul);
     world.request(RENTAL, Order { fulfilment, payment, deliver_to, ..order() });
 

@@ -1,19 +1,22 @@
-//! Up to three rentals, two customers, three items; everybody moves in random order, on looks that may be torn.
+//! Up to three rentals and three deposits by card, two customers, three items; everybody moves in random order, on looks that may be torn.
 
 use chrono::TimeDelta;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::world::{Weather, Who, World};
+use crate::check::About;
 use crate::customer::CustomerCommand;
 use crate::fixtures::{SALE, book, by_card, by_points, day, mina, seoul};
-use crate::processes::ALL;
+use crate::processes::{ALL, OF_DEPOSITS};
 use crate::rental::Order;
 use crate::stock::{Details, Fulfilment, StockCommand, StockEvent};
 use crate::{CustomerId, Event, ItemId, Money, PaymentId, RentalId};
 
 const RENTALS: [RentalId; 3] =
     [RentalId(Uuid::from_u128(1)), RentalId(Uuid::from_u128(2)), RentalId(Uuid::from_u128(3))];
+const DEPOSITS: [PaymentId; 3] =
+    [PaymentId(Uuid::from_u128(9)), PaymentId(Uuid::from_u128(10)), PaymentId(Uuid::from_u128(11))];
 const CUSTOMERS: [CustomerId; 2] = [CustomerId(Uuid::from_u128(4)), CustomerId(Uuid::from_u128(5))];
 const ITEMS: [ItemId; 3] =
     [ItemId(Uuid::from_u128(6)), ItemId(Uuid::from_u128(7)), ItemId(Uuid::from_u128(8))];
@@ -46,10 +49,18 @@ fn open_shop(rentals: usize, copies: u32) -> World {
         world.serve(customer, CustomerCommand::Register { profile: mina(), at });
         world.serve(customer, CustomerCommand::Deposit { amount, at });
     }
+    for deposit in DEPOSITS {
+        [Who::Inline, Who::Inline].into_iter().for_each(|who| world.employ(who, About::Deposit(deposit)));
+        (0..OF_DEPOSITS.len())
+            .chain(0..OF_DEPOSITS.len())
+            .for_each(|process| world.employ(Who::Process(process), About::Deposit(deposit)));
+    }
     for rental in RENTALS.into_iter().take(rentals) {
         // A retried request drives inline a second time; each process may run twice.
-        [Who::Inline, Who::Inline].into_iter().for_each(|who| world.employ(who, rental));
-        (0..ALL.len()).chain(0..ALL.len()).for_each(|process| world.employ(Who::Process(process), rental));
+        [Who::Inline, Who::Inline].into_iter().for_each(|who| world.employ(who, About::Rental(rental)));
+        (0..ALL.len())
+            .chain(0..ALL.len())
+            .for_each(|process| world.employ(Who::Process(process), About::Rental(rental)));
     }
     world
 }
@@ -109,7 +120,8 @@ fn play(world: &mut World, rentals: usize, choice: Choice) {
         16..=27 => world.cancel(rental),
         28..=35 => world.give_back(rental),
         36..=43 => world.hand_over(rental),
-        44..=47 => world.gateway.arrive(PaymentId::of(rental)),
+        44..=46 => world.gateway.arrive(PaymentId::of(rental)),
+        47 => world.gateway.arrive(DEPOSITS[which % 3]),
         48..=51 => world.notice_due_date(rental),
         52..=59 => {
             let seconds = [1, 5, 60, 1_000, 700_000][usize::from(ages[0]) % 5];
@@ -124,8 +136,9 @@ fn play(world: &mut World, rentals: usize, choice: Choice) {
         63..=65 => world.manage(item, StockCommand::Add { units: 1, at }),
         66 | 67 => world.manage(item, StockCommand::Withdraw { units: 1, at }),
         68 => world.serve(customer, CustomerCommand::Forget { at }),
-        69..=71 => world.serve(customer, CustomerCommand::Deposit { amount: 900, at }),
-        72..=90 if !busy.is_empty() => world.crash(busy[which % busy.len()]),
+        69 | 70 => world.serve(customer, CustomerCommand::Deposit { amount: 900, at }),
+        71..=75 => world.pay_in(DEPOSITS[which % 3], CUSTOMERS[usize::from(ages[0]) % 2], 900),
+        76..=92 if !busy.is_empty() => world.crash(busy[which % busy.len()]),
         _ if busy.is_empty() => {}
         _ => {
             // Refused means that others were quicker: the driver looks again.

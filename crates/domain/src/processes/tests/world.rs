@@ -13,15 +13,15 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use cqrs_es::Aggregate;
 
-use crate::check::Check;
+use crate::check::{About, Check};
 use crate::customer::{Customer, CustomerCommand};
 use crate::delivery::{Delivery, DeliveryCommand};
-use crate::fixtures::line;
-use crate::payment::{Payment, PaymentCommand};
-use crate::processes::{ALL, Effect, Journey, Step, Wake, renting};
+use crate::fixtures::{by_card, line};
+use crate::payment::{Bill, Payment, PaymentCommand, PaymentState, Purpose};
+use crate::processes::{ALL, Deposit, Effect, Journey, OF_DEPOSITS, Step, Wake, depositing, renting};
 use crate::rental::{Order, PaymentMethod, Rental, RentalCommand, RentalState};
 use crate::stock::{Stock, StockCommand, Terms};
-use crate::{Command, CustomerId, Decide, DeliveryId, Event, ItemId, PaymentId, Refusal, RentalId};
+use crate::{Command, CustomerId, Decide, DeliveryId, Event, ItemId, Money, PaymentId, Refusal, RentalId};
 
 pub(super) const HOLD: TimeDelta = TimeDelta::seconds(900);
 
@@ -39,11 +39,11 @@ pub(super) struct World {
     deliveries: BTreeMap<DeliveryId, Delivery>,
 }
 
-/// Somebody who takes one rental through one process.
+/// Somebody who takes one rental, or one deposit, through one process.
 #[derive(Clone, Debug)]
 pub(super) struct Driver {
     pub(super) who: Who,
-    pub(super) rental: RentalId,
+    pub(super) about: About,
     /// The length of the log when it was last told to look; `None` when there is nothing to look at.
     woken: Option<usize>,
     /// The length of the log at its last move: nothing it sees next is older.
@@ -53,9 +53,9 @@ pub(super) struct Driver {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Who {
-    /// The command API, while the caller waits. It forgets a rental when it crashes.
+    /// The command API, while the caller waits. It forgets what it takes along when it crashes.
     Inline,
-    /// The process of this number in [`ALL`]. It's told again after a crash.
+    /// The process of this number in [`ALL`], or in [`OF_DEPOSITS`]. It's told again after a crash.
     Process(usize),
 }
 
@@ -96,6 +96,26 @@ pub(super) enum Charge {
     Declined,
     Voided,
     Refunded,
+}
+
+impl Driver {
+    fn hear<S: PartialEq>(&mut self, wake: Wake<S>, mine: S, position: usize) {
+        match wake {
+            Wake::Now(about) | Wake::After(_, about) if about == mine => {
+                self.woken = Some(position);
+                if matches!(self.hand, Hand::Until(_)) {
+                    self.hand = Hand::Empty;
+                }
+            }
+            Wake::Settled(about) if about == mine => {
+                if matches!(self.hand, Hand::Empty | Hand::Until(_)) {
+                    self.hand = Hand::Empty;
+                    self.woken = None;
+                }
+            }
+            Wake::Now(_) | Wake::After(..) | Wake::Settled(_) | Wake::No => {}
+        }
+    }
 }
 
 impl Gateway {
@@ -200,20 +220,9 @@ impl World {
         self.check.apply(position as u64, &event);
         for driver in &mut self.drivers {
             let Who::Process(process) = driver.who else { continue };
-            match (ALL[process].wakes)(&event) {
-                Wake::Now(rental) | Wake::After(_, rental) if rental == driver.rental => {
-                    driver.woken = Some(position);
-                    if matches!(driver.hand, Hand::Until(_)) {
-                        driver.hand = Hand::Empty;
-                    }
-                }
-                Wake::Settled(rental) if rental == driver.rental => {
-                    if matches!(driver.hand, Hand::Empty | Hand::Until(_)) {
-                        driver.hand = Hand::Empty;
-                        driver.woken = None;
-                    }
-                }
-                Wake::Now(_) | Wake::After(..) | Wake::Settled(_) | Wake::No => {}
+            match driver.about {
+                About::Rental(id) => driver.hear((ALL[process].wakes)(&event), id, position),
+                About::Deposit(id) => driver.hear((OF_DEPOSITS[process].wakes)(&event), id, position),
             }
         }
         self.log.push(Arc::new(event));
@@ -225,9 +234,9 @@ impl World {
     /// The log so far, for whoever has to understand what went wrong.
     pub(super) fn story(&self) -> String {
         let event = |(at, event): (usize, &Arc<Event>)| {
-            let rental =
-                event.rental_id().map(|id| format!(" of rental {}", id.0.as_u128())).unwrap_or_default();
-            format!("{:4}  {}{rental}\n", at + 1, event.name())
+            let rental = event.rental_id().map(|id| format!(" of rental {}", id.0.as_u128()));
+            let deposit = event.deposit_id().map(|id| format!(" of deposit {}", id.0.as_u128()));
+            format!("{:4}  {}{}\n", at + 1, event.name(), rental.or(deposit).unwrap_or_default())
         };
         self.log.iter().enumerate().map(event).collect()
     }
@@ -244,6 +253,14 @@ impl World {
         self.payments.get(&PaymentId::of(rental)).cloned().unwrap_or_default()
     }
 
+    pub(super) fn customer(&self, id: CustomerId) -> &Customer {
+        &self.customers[&id]
+    }
+
+    pub(super) fn deposit(&self, id: PaymentId) -> Payment {
+        self.payments.get(&id).cloned().unwrap_or_default()
+    }
+
     pub(super) fn delivery(&self, rental: RentalId) -> Delivery {
         self.deliveries.get(&DeliveryId::of(rental)).cloned().unwrap_or_default()
     }
@@ -251,15 +268,32 @@ impl World {
     /// A caller orders, and the command API begins to drive.
     pub(super) fn request(&mut self, rental: RentalId, order: Order) {
         self.send(Command::Rental(rental, RentalCommand::Request { order, at: self.now })).unwrap();
+        self.wake_inline(About::Rental(rental));
+    }
+
+    /// A caller pays in by card, and the command API begins to drive. A second time it's a repeat.
+    pub(super) fn pay_in(&mut self, id: PaymentId, customer_id: CustomerId, amount: i64) {
+        let begun = self.payments.contains_key(&id);
+        if !begun && self.customers[&customer_id].admits(amount).is_ok() {
+            let (purpose, amount) = (Purpose::Deposit, Money::krw(amount));
+            let bill = Bill { purpose, customer_id, amount, method: by_card() };
+            self.send(Command::Payment(id, PaymentCommand::Request { bill, at: self.now })).unwrap();
+        }
+        if self.payments.contains_key(&id) {
+            self.wake_inline(About::Deposit(id));
+        }
+    }
+
+    fn wake_inline(&mut self, about: About) {
         for driver in &mut self.drivers {
-            if driver.rental == rental && driver.who == Who::Inline {
+            if driver.about == about && driver.who == Who::Inline {
                 driver.woken = Some(self.log.len());
             }
         }
     }
 
-    pub(super) fn employ(&mut self, who: Who, rental: RentalId) {
-        self.drivers.push(Driver { who, rental, woken: None, seen: 0, hand: Hand::Empty });
+    pub(super) fn employ(&mut self, who: Who, about: About) {
+        self.drivers.push(Driver { who, about, woken: None, seen: 0, hand: Hand::Empty });
     }
 
     /// Whether this driver has a move to make.
@@ -280,7 +314,7 @@ impl World {
 
     /// Every look that this driver could have by now, as `ages`: whole and fresh, or torn.
     pub(super) fn looks(&self, driver: usize) -> Vec<[usize; 5]> {
-        let (now, rental) = (self.log.len(), self.drivers[driver].rental);
+        let now = self.log.len();
         let mut looks = vec![[0; 5]];
         for (part, aggregate) in
             ["Rental", "Payment", "Delivery", "Stock", "Customer"].into_iter().enumerate()
@@ -301,7 +335,7 @@ impl World {
         }
         let mut steps = Vec::new();
         looks.retain(|ages| {
-            let step = self.step(driver, rental, *ages);
+            let step = self.step(driver, *ages);
             let new = !steps.contains(&step);
             steps.push(step);
             new
@@ -309,14 +343,19 @@ impl World {
         looks
     }
 
-    fn step(&self, driver: usize, rental: RentalId, ages: [usize; 5]) -> Step {
+    fn step(&self, driver: usize, ages: [usize; 5]) -> Step {
         let span = self.log.len() - self.oldest(driver) + 1;
-        let journey = self.look(rental, ages.map(|age| self.log.len() - age % span));
-        let next = match self.drivers[driver].who {
-            Who::Inline => renting::next,
-            Who::Process(process) => ALL[process].next,
-        };
-        next(&journey, self.now)
+        let lengths = ages.map(|age| self.log.len() - age % span);
+        match (self.drivers[driver].about, self.drivers[driver].who) {
+            (About::Rental(id), Who::Inline) => renting::next(&self.look(id, lengths), self.now),
+            (About::Rental(id), Who::Process(process)) => {
+                (ALL[process].next)(&self.look(id, lengths), self.now)
+            }
+            (About::Deposit(id), Who::Inline) => depositing::next(&self.look_in(id, lengths), self.now),
+            (About::Deposit(id), Who::Process(process)) => {
+                (OF_DEPOSITS[process].next)(&self.look_in(id, lengths), self.now)
+            }
+        }
     }
 
     /// A driver's next move. `ages` says how old each part of its look is, as far as it can be.
@@ -324,10 +363,10 @@ impl World {
     /// # Errors
     /// When a command was refused that had no other way.
     pub(super) fn drive(&mut self, driver: usize, weather: Weather, ages: [usize; 5]) -> Result<(), Refusal> {
-        let Driver { who, rental, hand, .. } = self.drivers[driver].clone();
+        let Driver { who, about, hand, .. } = self.drivers[driver].clone();
         let mut done = Ok(());
         let next = match hand {
-            Hand::Empty | Hand::Until(_) => match (self.step(driver, rental, ages), who) {
+            Hand::Empty | Hand::Until(_) => match (self.step(driver, ages), who) {
                 (Step::Rest, _) | (Step::Wait(_) | Step::TryAgain { .. }, Who::Inline) => {
                     self.drivers[driver].woken = None;
                     Hand::Empty
@@ -347,7 +386,11 @@ impl World {
                 self.gateway.perform(effect, weather, self.now).map_or(Hand::Empty, Hand::Answer)
             }
             Hand::Answer(answer) => {
-                done = self.send(Command::Payment(PaymentId::of(rental), answer));
+                let payment = match about {
+                    About::Rental(id) => PaymentId::of(id),
+                    About::Deposit(id) => id,
+                };
+                done = self.send(Command::Payment(payment, answer));
                 Hand::Empty
             }
             Hand::Next(Step::Wait(_) | Step::TryAgain { .. } | Step::Rest) => unreachable!("kept in no hand"),
@@ -393,6 +436,21 @@ impl World {
         });
         let (reservation, points) = (stock.reservation(rental_id), customer.spend(payment_id));
         Journey { rental_id, rental, reservation, payment, points, delivery, hold: HOLD }
+    }
+
+    /// A deposit as it was, each aggregate when the log was so long.
+    fn look_in(&self, payment_id: PaymentId, lengths: [usize; 5]) -> Deposit {
+        let payment: Payment = self.as_of(lengths[1], |event| match event {
+            Event::Payment(id, event) if *id == payment_id => Some(event),
+            _ => None,
+        });
+        let whose = self.payments[&payment_id].bill.as_ref().unwrap().customer_id;
+        let customer: Customer = self.as_of(lengths[4], |event| match event {
+            Event::Customer(id, event) if *id == whose => Some(event),
+            _ => None,
+        });
+        let (credited, forgotten) = (customer.has_credited(payment_id), customer.forgotten);
+        Deposit { payment_id, payment, credited, forgotten, balance: customer.points, hold: HOLD }
     }
 
     fn as_of<A: Aggregate>(&self, length: usize, mine: impl Fn(&Event) -> Option<&A::Event>) -> A {
@@ -442,6 +500,15 @@ impl World {
             let card = rental.order.as_ref().is_some_and(|order| order.payment != PaymentMethod::Points {});
             let charged = charge == Some(&Charge::Charged);
             assert_eq!(charged, card && kept(rental), "{charge:?} for {}\n{}", rental.status(), self.story());
+        }
+        for (id, payment) in &self.payments {
+            let Some(Bill { purpose: Purpose::Deposit, customer_id, .. }) = payment.bill else { continue };
+            let customer = &self.customers[&customer_id];
+            let charged = self.gateway.charges.get(id) == Some(&Charge::Charged);
+            let credited = customer.has_credited(*id);
+            assert_eq!(charged, credited, "{charged} but {credited} of {payment:?}\n{}", self.story());
+            let refunded = payment.state == PaymentState::Refunded;
+            assert!(!refunded || customer.forgotten, "paid back without need\n{}", self.story());
         }
         for (id, item) in &self.items {
             let out: u32 = self
@@ -516,9 +583,15 @@ impl World {
         // Who and what they are never changes; leaving it out makes the print several times quicker.
         let spent =
             |customer: &Customer| -> Vec<_> { self.payments.keys().map(|id| customer.spend(*id)).collect() };
+        let credited = |customer: &Customer| -> Vec<_> {
+            self.payments.keys().map(|id| customer.has_credited(*id)).collect()
+        };
         let held = |item: &Stock| -> Vec<_> { self.rentals.keys().map(|id| item.reservation(*id)).collect() };
-        let points: Vec<_> =
-            self.customers.values().map(|customer| (customer.points, spent(customer))).collect();
+        let points: Vec<_> = self
+            .customers
+            .values()
+            .map(|who| (who.points, who.forgotten, spent(who), credited(who)))
+            .collect();
         let units: Vec<_> = self.items.values().map(|item| (item.available, held(item))).collect();
         let rentals: Vec<_> = self.rentals.values().map(|rental| &rental.state).collect();
         let payments: Vec<_> = self.payments.values().map(|payment| &payment.state).collect();
