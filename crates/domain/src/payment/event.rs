@@ -101,6 +101,3 @@ pub const CALLED_OFF: &str = "called_off";
 
 /// The reason of a payment by points that the balance did not cover.
 pub const NOT_ENOUGH_POINTS: &str = "not_enough_points";
-
-/// The reason of a payment that nobody wanted any more: its rental had ended before it went through.
-pub const CALLED_OFF: &str = "called_off";

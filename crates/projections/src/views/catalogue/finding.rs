@@ -141,7 +141,7 @@ fn statement(words: &[String], matching: &Matching) -> String {
             ),
             Matching::Similar if slips > 0 => format!(
                 "OR (c.letters %> ${letters} AND EXISTS (
-                     SELECT FROM regexp_split_to_table(c.letters, '\\s') AS l (word)
+                     SELECT FROM unnest(string_to_array(translate(c.letters, E'\\n', ' '), ' ')) AS l (word)
                      WHERE levenshtein_less_equal(l.word, ${letters}, {slips}) <= {slips}))"
             ),
             Matching::AsTyped | Matching::Similar => String::new(),
@@ -160,13 +160,14 @@ fn statement(words: &[String], matching: &Matching) -> String {
     };
     format!(
         "SELECT v.position, r.score, r.place, r.row FROM views v LEFT JOIN LATERAL (
-             SELECT f.score, f.place, f.row::text AS row FROM (
+             -- Rows are written out for the page only, not for all that is found.
+             SELECT p.score, p.place, p.row::text AS row FROM (SELECT f.score, f.place, f.row FROM (
                  SELECT {base} + (1000 * ({best} + similarity(split_part(c.letters, E'\\n', 1), $6)))::bigint AS score,
                      c.registered_position AS place, c.row
                  FROM catalogue c WHERE c.offered AND ($1::text IS NULL OR c.shop = $1){matches}
              ) f
              WHERE f.score < $2 OR (f.score = $2 AND f.place > $3)
-             ORDER BY f.score DESC, f.place LIMIT $4
+             ORDER BY f.score DESC, f.place LIMIT $4) p ORDER BY p.score DESC, p.place
          ) r ON true
          WHERE v.name = 'catalogue' AND v.state = 'serving'"
     )
