@@ -13,6 +13,7 @@ mod day;
 mod desk;
 mod ebooks;
 mod flowers;
+mod inbox;
 mod library;
 mod opening;
 mod ordering;

@@ -7,9 +7,13 @@ use super::ordering::{Order, Pay};
 use super::sandbox::Sandbox;
 
 pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
-    day.scene("Two readers find the shop", "registering; a search in Korean and in English; what is free");
+    day.scene(
+        "Two readers find the shop",
+        "registering, correcting an address; a search in Korean and in English; what is free",
+    );
     let minji = &day.register("Kim Min-ji", "서울 종로구 북촌로 12").await?;
     let junho = &day.register("Lee Jun-ho", "서울 마포구 와우산로 94").await?;
+    day.moves(junho, "서울 마포구 망원로 7").await?;
     let vegetarian = &day.item("The Vegetarian")?;
     let pachinko = &day.item("Pachinko")?;
     day.search("채식주의자", vegetarian).await?;

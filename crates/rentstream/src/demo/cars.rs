@@ -49,10 +49,14 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     match &day.town.sandbox {
         Some(sandbox) => {
             bad_hour(day, sandbox, haeun, dohyun).await?;
+            flies_home(day, dohyun, 4).await?;
             let his: &[&str] = &["cancelled", "rejected", "returned", "rejected"];
             day.close(&[(haeun, &["returned", "returned", "returned"]), (dohyun, his)]).await
         }
-        None => day.close(&[(haeun, &["returned", "returned"]), (dohyun, &["returned", "rejected"])]).await,
+        None => {
+            flies_home(day, dohyun, 2).await?;
+            day.close(&[(haeun, &["returned", "returned"]), (dohyun, &["returned", "rejected"])]).await
+        }
     }
 }
 
@@ -80,4 +84,12 @@ async fn bad_hour(day: &mut Day<'_>, sandbox: &Sandbox, haeun: &Customer, dohyun
     day.give_back(haeun, &held, "brings the electric car back", "200 returned").await?;
     day.watch(&mut held, "UnitsReturned").await?;
     day.shelf(electric, 1).await
+}
+
+async fn flies_home(day: &mut Day<'_>, dohyun: &Customer, orders: usize) -> Result<()> {
+    day.scene(
+        "A driver flies home for good",
+        "who it was is forgotten everywhere; what was paid stays on the books",
+    );
+    day.forget(dohyun, orders).await
 }

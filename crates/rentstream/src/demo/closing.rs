@@ -29,7 +29,7 @@ impl Day<'_> {
     pub(super) async fn close(&mut self, customers: &[(&Customer, &[&str])]) -> Result<()> {
         self.scene(
             "Closing time: what each customer sees, and what the manager sees",
-            "history, my page, the manager's list and the bank's ledger tell the same day",
+            "history, my page, inbox, the manager's list and the bank's ledger tell the same day",
         );
         let mut till = Till::default();
         for (customer, expected) in customers {
@@ -54,6 +54,7 @@ impl Day<'_> {
                 self.town.screen.note(&format!("      … and {more} more"));
             }
             self.own_page(customer, rows).await?;
+            self.inbox(customer, rows).await?;
             let ask = Ask::get("/v1/rentals").by(Who::Manager).find("customer_id", &customer.id);
             let managers = self.ask(ask.find("limit", 100)).await?;
             let says = format!("The manager's list of {}'s orders", customer.name);

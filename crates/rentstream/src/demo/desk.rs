@@ -105,6 +105,33 @@ impl Day<'_> {
         Ok(())
     }
 
+    /// The customer has moved.
+    pub(super) async fn moves(&mut self, customer: &Customer, address: &str) -> Result<()> {
+        let (path, who) = (format!("/v1/customers/{}", customer.id), Who::Customer(&customer.id));
+        let ask = Ask::patch(path.as_str()).by(who).json(json!({ "address": address }));
+        self.step(&format!("{} has moved", customer.name), ask, "200").await?;
+        let answer = self.ask(Ask::get(path).by(who)).await?;
+        let found = answer.body["address"].as_str().unwrap_or("no address");
+        self.found(&format!("{}'s page shows", customer.name), found, address, &answer.asked);
+        Ok(())
+    }
+
+    /// The customer wants to be forgotten: who it was is gone, what was paid stays.
+    pub(super) async fn forget(&mut self, customer: &Customer, orders: usize) -> Result<()> {
+        let (path, who) = (format!("/v1/customers/{}", customer.id), Who::Customer(&customer.id));
+        let says = format!("{} asks to be forgotten", customer.name);
+        self.step(&says, Ask::delete(path.as_str()).by(who), "202").await?;
+        let page = self.ask(Ask::get(path).by(who)).await?;
+        let known = ["name", "address", "phone", "email"].iter().any(|field| page.body[*field].is_string());
+        let found = if known { "somebody known" } else { "nobody's name" };
+        self.found("The page shows", found, "nobody's name", &page.asked);
+        let ask = Ask::get("/v1/rentals").by(Who::Manager).find("customer_id", &customer.id);
+        let answer = self.ask(ask.find("limit", 100)).await?;
+        let told = |orders| format!("{orders} orders of a customer without a name");
+        self.found("The manager's list still has", &told(answer.rows()?.len()), &told(orders), &answer.asked);
+        Ok(())
+    }
+
     /// Somebody looks for what is another customer's.
     pub(super) async fn pry(&mut self, who: &Customer, whose: &Customer) -> Result<()> {
         let path = format!("/v1/customers/{}/rentals", whose.id);
