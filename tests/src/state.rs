@@ -121,8 +121,10 @@ impl World {
 
     /// What a process's last try for a rental failed by, if it did.
     pub async fn last_error(&self, process: &str, rental: Uuid) -> Option<String> {
-        let found = sqlx::query_scalar("SELECT last_error FROM tasks WHERE process = $1 AND rental_id = $2");
-        found.bind(process).bind(rental).fetch_optional(&self.log).await.unwrap().flatten()
+        let found = sqlx::query_scalar(
+            "SELECT last_error FROM tasks t WHERE process = $1 AND t::text LIKE '%' || $2 || '%'",
+        );
+        found.bind(process).bind(rental.to_string()).fetch_optional(&self.log).await.unwrap().flatten()
     }
 
     /// The log's head.
