@@ -15,7 +15,7 @@ fn every_behaviour_names_scenarios_that_exist() {
         rows.push(row);
         // Every second piece stands between backticks.
         let named: Vec<&str> = cells[cells.len() - 1].split('`').skip(1).step_by(2).collect();
-        assert!(!named.is_empty() || line.ends_with("| to come |"), "behaviour {row} names no scenario");
+        assert!(!named.is_empty(), "behaviour {row} names no scenario");
         for name in named {
             let (module, scenario) = name.split_once("::").unwrap_or_else(|| panic!("{name} has no module"));
             let file = here.join("scenarios").join(module).with_extension("rs");

@@ -15,6 +15,7 @@ mod ebooks;
 mod flowers;
 mod inbox;
 mod library;
+mod live;
 mod opening;
 mod ordering;
 mod sandbox;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rentstream_infra::http::POSITION;
 use rentstream_infra::http::auth::{Auth, Role};
-use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Method, Response};
 use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -175,6 +175,17 @@ impl Api {
         }
     }
 
+    /// Opens a stream of events, from a position on.
+    pub(super) async fn stream(&self, path: &str, who: Who<'_>, after: u64) -> Result<Response> {
+        let mut request = self.http.get(format!("{}{path}", self.url)).query(&[("after", after)]);
+        if let Some(token) = self.token(who)? {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.unanswered(error))?;
+        ensure!(response.status().is_success(), "{path} was answered {}", response.status());
+        Ok(response)
+    }
+
     fn unanswered(&self, error: reqwest::Error) -> anyhow::Error {
         if error.is_connect() {
             return anyhow!("nothing answers at {}; does `rentstream up` run there?", self.url);
@@ -184,7 +195,7 @@ impl Api {
 }
 
 impl Answer {
-    async fn read(asked: &str, response: reqwest::Response) -> Result<Self> {
+    async fn read(asked: &str, response: Response) -> Result<Self> {
         let status = response.status().as_u16();
         let position =
             response.headers().get(POSITION.as_str()).and_then(|at| at.to_str().ok()?.parse().ok());

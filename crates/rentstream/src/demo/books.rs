@@ -9,7 +9,7 @@ use super::sandbox::Sandbox;
 pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     day.scene(
         "Two readers find the shop",
-        "registering, correcting an address; a search in Korean and in English; what is free",
+        "registering, correcting an address; a search in Korean and English, slips forgiven; what is free",
     );
     let minji = &day.register("Kim Min-ji", "서울 종로구 북촌로 12").await?;
     let junho = &day.register("Lee Jun-ho", "서울 마포구 와우산로 94").await?;
@@ -18,6 +18,7 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     let pachinko = &day.item("Pachinko")?;
     day.search("채식주의자", vegetarian).await?;
     day.search("Pachinko", pachinko).await?;
+    day.search("체식주의자", vegetarian).await?;
     day.search("톨킨", &day.item("The Fellowship of the Ring")?).await?;
     day.shelf(vegetarian, 3).await?;
 
@@ -46,11 +47,17 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     day.shelf(pachinko, 4).await?;
     day.cancel(minji, &second, "Did it work?", "202 cancelled").await?;
     day.orders_of(pachinko, &["cancelled"]).await?;
+    day.cancellation(&second, "cancelled").await?;
 
     let she_won = last_copy(day, minji, junho).await?;
 
-    day.scene("The first book comes back", "it's free at once; a second return counts it once");
+    day.scene(
+        "The first book comes back",
+        "free at once; a second return counts once; the history can be read as of any position",
+    );
+    let lent = day.position;
     day.give_back_twice(minji, &mut first, vegetarian, 3).await?;
+    day.as_of(minji, &first, lent, "delivered").await?;
 
     let (her, him) = if she_won { ("delivered", "rejected") } else { ("rejected", "delivered") };
     match &day.town.sandbox {

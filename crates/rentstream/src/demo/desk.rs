@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::api::{Ask, Who};
 use super::data::name;
 use super::day::{Customer, Day, Item};
-use super::screen::{local, thousands};
+use super::screen::{count, local, thousands};
 use super::watching::Rental;
 
 impl Day<'_> {
@@ -102,6 +102,41 @@ impl Day<'_> {
         let statuses: Vec<&str> = answer.rows()?.iter().filter_map(|row| row["status"].as_str()).collect();
         let (says, found) = (format!("The manager's list of {}", item.name), statuses.join(", "));
         self.found(&says, &found, &expected.join(", "), &answer.asked);
+        Ok(())
+    }
+
+    /// How far a cancellation has come.
+    pub(super) async fn cancellation(&mut self, rental: &Rental, expected: &str) -> Result<()> {
+        let ask = Ask::get("/v1/cancellations").by(Who::Manager).find("rental_id", &rental.id);
+        let answer = self.ask(ask).await?;
+        let status = answer.rows()?.first().and_then(|row| row["status"].as_str()).unwrap_or("none");
+        self.found("The manager's list of cancellations says", status, expected, &answer.asked);
+        Ok(())
+    }
+
+    /// What a customer has to bring back.
+    pub(super) async fn lent(&mut self, customer: &Customer, loans: usize) -> Result<()> {
+        let answer = self.ask(Ask::get("/v1/due-dates").by(Who::Customer(&customer.id))).await?;
+        let says = format!("{}'s due dates, soonest first", customer.name);
+        self.found(&says, &count(answer.rows()?.len(), "loan"), &count(loans, "loan"), &answer.asked);
+        Ok(())
+    }
+
+    /// What the history said of a rental at an earlier position.
+    pub(super) async fn as_of(
+        &mut self,
+        customer: &Customer,
+        rental: &Rental,
+        position: u64,
+        expected: &str,
+    ) -> Result<()> {
+        let path = format!("/v1/customers/{}/rentals", customer.id);
+        let ask = Ask::get(path).by(Who::Customer(&customer.id)).find("as_of", position);
+        let answer = self.ask(ask).await?;
+        let row = answer.rows()?.iter().find(|row| row["rental_id"] == rental.id.as_str());
+        let status = row.and_then(|row| row["status"].as_str()).unwrap_or("nothing").to_owned();
+        let says = format!("At position {position} {}'s history said", customer.name);
+        self.found(&says, &status, expected, &answer.asked);
         Ok(())
     }
 

@@ -16,8 +16,11 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     day.search("손원평", almond).await?;
     day.search("cheon seon-ran", &day.item("A Thousand Blues")?).await?;
 
-    day.scene("She rents, and reads at once", "digital: delivered with no delivery, due after seven days");
-    let mut first = day.rent(order(almond, Pay::Card), "201 accepted").await?;
+    day.scene(
+        "She rents, and reads at once",
+        "an open page sees it at once; digital: no delivery; due after seven days",
+    );
+    let mut first = day.rent_watched(order(almond, Pay::Card), "201 accepted").await?;
     day.watch(&mut first, "RentalDelivered").await?;
     day.due(seoyeon, &first, 7).await?;
     day.cancel(seoyeon, &first, "Too sad", "409 too-late-to-cancel").await?;

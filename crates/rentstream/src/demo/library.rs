@@ -44,6 +44,7 @@ pub(super) async fn play(day: &mut Day<'_>) -> Result<()> {
     day.watch(&mut free, "RentalDelivered").await?;
     let left = 1_500 - samguk.price - land.price;
     day.balance(yuna, left).await?;
+    day.lent(yuna, 3).await?;
 
     day.scene("Not enough points", "refused, the balance as it was, the copy free again");
     let atlas = &day.item("Daedong Yeojido")?;
