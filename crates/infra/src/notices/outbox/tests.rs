@@ -102,6 +102,23 @@ async fn replicas_never_take_the_same_notice_at_a_time() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_what_another_replica_is_just_taking() {
+    let outbox = outbox(MINUTE).await;
+    let all: Vec<_> = (0..3).map(|n| notice(n, n, Kind::Cancelled {})).collect();
+    note(&outbox, Utc::now(), &all).await;
+    let mut other = outbox.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM notices WHERE notice_id = $1 FOR UPDATE")
+        .bind(all[0].id.0)
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let taken = tokio::time::timeout(MINUTE / 4, outbox.take(9)).await.expect("it does not wait").unwrap();
+    let taken: Vec<_> = taken.into_iter().map(|taken| taken.notice).collect();
+    assert_eq!(taken.len(), 2);
+    assert!(!taken.contains(&all[0]));
+}
+
+#[tokio::test]
 async fn who_comes_back_after_the_lease_changes_nothing_any_more() {
     let outbox = outbox(MINUTE).await;
     note(&outbox, Utc::now(), &[notice(1, 1, Kind::Refunded {})]).await;
