@@ -9,10 +9,10 @@ use rentstream_domain::{CustomerId, Refusal};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::store::StoreError;
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::Writes;
+use crate::answers::ThisCustomer;
 use crate::intent::Intent;
 use crate::once::Answer;
 
@@ -36,8 +36,8 @@ impl Writes {
     pub(crate) async fn or_as_before(
         &self,
         id: CustomerId,
-        registered: Result<Answer, Problem>,
-    ) -> Result<Answer, Problem> {
+        registered: Result<Answer<ThisCustomer, 201>, Problem>,
+    ) -> Result<Answer<ThisCustomer, 201>, Problem> {
         let before = Problem::from(Refusal::from(CustomerError::AlreadyRegistered)).kind;
         match registered {
             Err(problem) if problem.kind == before => {}
@@ -45,6 +45,6 @@ impl Writes {
             other => return other,
         }
         let position = self.driver.store().load::<Customer>(id).await?.position;
-        Ok(Answer { status: StatusCode::OK, body: json!({ "customer_id": id }), position })
+        Ok(Answer::done(&ThisCustomer { customer_id: id }, position).with(StatusCode::OK))
     }
 }

@@ -1,33 +1,49 @@
 //! Registering as a customer, correcting the profile, being forgotten.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{patch_with, post_with};
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::{patch, post};
 use rentstream_domain::customer::{self, Customer, CustomerCommand, CustomerError, Profile};
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{CustomerId, Refusal};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id};
+use rentstream_infra::http::docs::{also, told};
 use rentstream_infra::keys::Key;
 use rentstream_infra::store::StoreError;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::Writes;
-use crate::fields::given;
+use crate::answers::{Forgotten, ThisCustomer};
+use crate::fields::{given, no_defaults};
 use crate::intent::Intent;
 use crate::once::{Answer, Order};
 
-pub(crate) fn routes() -> Router<Writes> {
-    Router::new()
-        .route("/v1/customers", post(register))
-        .route("/v1/customers/{id}", patch(revise).delete(forget))
+pub(crate) fn routes() -> ApiRouter<Writes> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/customers",
+            post_with(register, |op| {
+                let before = "Registered before, by the same identity provider's subject.";
+                told("Registers a customer", "anybody", &REGISTERING)(also::<ThisCustomer>(op, 200, before))
+            }),
+        )
+        .api_route(
+            "/v1/customers/{id}",
+            patch_with(revise, told("Corrects the profile", "the customer, manager", &KNOWN))
+                .delete_with(forget, told("Forgets the customer", "the customer, manager", &KNOWN)),
+        )
 }
 
-#[derive(Deserialize)]
+const REGISTERING: [(u16, &str); 2] = [(409, "already-registered"), (410, "customer-forgotten")];
+/// What is said of a customer that isn't there.
+const KNOWN: [(u16, &str); 2] = [(404, "unknown-customer"), (410, "customer-forgotten")];
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CustomerRegistration")]
 struct Registration {
     name: Line,
     email: Option<Line>,
@@ -39,7 +55,7 @@ async fn register(
     State(writes): State<Writes>,
     mut intent: Intent,
     Body { value, bytes }: Body<Registration>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisCustomer, 201>, Problem> {
     let Registration { name, email, phone, address } = value;
     let bound = writes.bind(&mut intent).await?;
     let id = bound.unwrap_or_else(|| CustomerId(intent.new_id()));
@@ -51,19 +67,19 @@ async fn register(
         phone: phone.map(|phone| key.seal(phone.as_str())),
         address: address.map(|address| key.seal(address.as_str())),
     };
-    let order = Order::<Customer> {
+    let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Register { profile, at: writes.driver.now() },
-        status: StatusCode::CREATED,
-        body: &move |_| json!({ "customer_id": id }),
+        body: &move |_| ThisCustomer { customer_id: id },
         about: None,
     };
     let registered = writes.once(&intent, &bytes, order).await;
     if bound.is_some() { writes.or_as_before(id, registered).await } else { registered }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "CustomerRevision", transform = no_defaults)]
 struct Revision {
     name: Option<Line>,
     #[serde(default, deserialize_with = "given")]
@@ -80,7 +96,7 @@ async fn revise(
     intent: Intent,
     Id(id): Id<CustomerId>,
     Body { value, bytes }: Body<Revision>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisCustomer>, Problem> {
     caller.may_act_for(id)?;
     let key = writes.key(id).await?;
     let revision = customer::Revision {
@@ -89,11 +105,10 @@ async fn revise(
         phone: value.phone.map(|phone| Some(key.seal(phone?.as_str()))),
         address: value.address.map(|address| Some(key.seal(address?.as_str()))),
     };
-    let order = Order::<Customer> {
+    let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Revise { revision, at: writes.driver.now() },
-        status: StatusCode::OK,
-        body: &move |_| json!({ "customer_id": id }),
+        body: &move |_| ThisCustomer { customer_id: id },
         about: None,
     };
     writes.once(&intent, &bytes, order).await
@@ -106,13 +121,12 @@ async fn forget(
     caller: Caller,
     intent: Intent,
     Id(id): Id<CustomerId>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<Forgotten, 202>, Problem> {
     caller.may_act_for(id)?;
-    let order = Order::<Customer> {
+    let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Forget { at: writes.driver.now() },
-        status: StatusCode::ACCEPTED,
-        body: &move |_| json!({ "customer_id": id, "forgotten": true }),
+        body: &move |_| Forgotten { customer_id: id, forgotten: true },
         about: None,
     };
     writes.once(&intent, b"", order).await

@@ -1,24 +1,28 @@
 //! The courier's word.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::post;
 use rentstream_domain::DeliveryId;
 use rentstream_domain::delivery::{Delivery, DeliveryCommand, Parcel};
 use rentstream_domain::processes::fulfilling;
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Id;
-use serde_json::json;
+use rentstream_infra::http::docs::told;
 use tracing::warn;
 
 use crate::Writes;
+use crate::answers::ThisDelivery;
 use crate::intent::Intent;
 use crate::once::{Answer, Order};
 
-pub(crate) fn routes() -> Router<Writes> {
-    Router::new().route("/v1/deliveries/{id}/complete", post(complete))
+pub(crate) fn routes() -> ApiRouter<Writes> {
+    let refusals = [(404, "unknown-delivery"), (409, "delivery-cancelled")];
+    ApiRouter::new().api_route(
+        "/v1/deliveries/{id}/complete",
+        post_with(complete, told("Notes that it was handed over", "courier", &refusals)),
+    )
 }
 
 async fn complete(
@@ -26,14 +30,13 @@ async fn complete(
     caller: Caller,
     intent: Intent,
     Id(id): Id<DeliveryId>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisDelivery>, Problem> {
     caller.must_be(&[Role::Courier])?;
     let under_way = writes.driver.store().load::<Delivery>(id).await?.aggregate;
-    let order = Order::<Delivery> {
+    let order = Order::<Delivery, _> {
         id: id.0,
         command: DeliveryCommand::Complete { at: writes.driver.now() },
-        status: StatusCode::OK,
-        body: &move |_| json!({ "delivery_id": id, "status": "completed" }),
+        body: &move |_| ThisDelivery { delivery_id: id, status: "completed" },
         about: None,
     };
     let mut answer = writes.once(&intent, b"", order).await?;

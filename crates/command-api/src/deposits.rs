@@ -1,11 +1,12 @@
 //! Paying in points: in cash to a manager, or by card.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use bytes::Bytes;
 use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError};
+use rentstream_domain::money::MAX_AMOUNT;
 use rentstream_domain::payment::{Bill, CALLED_OFF, Payment, PaymentCommand, PaymentState, Purpose};
 use rentstream_domain::processes::depositing;
 use rentstream_domain::rental::PaymentMethod;
@@ -14,25 +15,45 @@ use rentstream_infra::driver::Rest;
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Body, Id};
+use rentstream_infra::http::docs::{also, told};
 use rentstream_infra::log::Claim;
 use rentstream_infra::store::StoreError;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::{Instrument, Span, info, warn};
 
 use crate::Writes;
+use crate::answers::{Balance, HeldDeposit};
 use crate::fields::Paying;
 use crate::intent::Intent;
 use crate::once::{Answer, Order, again};
 
-pub(crate) fn routes() -> Router<Writes> {
-    Router::new().route("/v1/customers/{id}/points", post(deposit))
+pub(crate) fn routes() -> ApiRouter<Writes> {
+    ApiRouter::new().api_route(
+        "/v1/customers/{id}/points",
+        post_with(deposit, |op| {
+            let held = "Held: the payment is tried again until `held_until`.";
+            let who = "the customer by card, manager by card or in cash (without `payment`)";
+            told("Pays in points", who, &REFUSALS)(also::<HeldDeposit>(op, 202, held))
+        }),
+    )
 }
 
-#[derive(Deserialize)]
+const REFUSALS: [(u16, &str); 5] = [
+    (402, "payment-declined"),
+    (402, "payment-timed-out"),
+    (404, "unknown-customer"),
+    (410, "customer-forgotten"),
+    (503, "gateway-unavailable"),
+];
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Deposit {
+    #[schemars(range(min = 1, max = MAX_AMOUNT))]
     amount: i64,
+    #[schemars(with = "Option<PaymentMethod>")]
     payment: Option<Paying>,
 }
 
@@ -42,7 +63,7 @@ async fn deposit(
     intent: Intent,
     Id(id): Id<CustomerId>,
     Body { value: Deposit { amount, payment }, bytes }: Body<Deposit>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<Balance>, Problem> {
     caller.may_act_for(id)?;
     let Some(payment) = payment else { return writes.cash(&caller, &intent, id, amount, &bytes).await };
     let method = PaymentMethod::try_from(payment)?;
@@ -66,25 +87,24 @@ impl Writes {
         id: CustomerId,
         amount: i64,
         bytes: &[u8],
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Answer<Balance>, Problem> {
         if caller.role != Role::Manager {
             let detail = "only a manager takes cash: a customer pays in by card, in `payment`";
             return Err(
                 Problem::new(StatusCode::FORBIDDEN, "forbidden", detail).with("field", json!("payment"))
             );
         }
-        let order = Order::<Customer> {
+        let order = Order::<Customer, _> {
             id: id.0,
             command: CustomerCommand::Deposit { amount, at: self.driver.now() },
-            status: StatusCode::OK,
-            body: &|customer: &Customer| json!({ "balance": customer.points }),
+            body: &|customer: &Customer| Balance { balance: customer.points, payment_id: None },
             about: None,
         };
         self.once(intent, bytes, order).await
     }
 
     /// A card pays it in.
-    async fn card(&self, intent: &Intent, bill: Bill, bytes: Bytes) -> Result<Answer, Problem> {
+    async fn card(&self, intent: &Intent, bill: Bill, bytes: Bytes) -> Result<Answer<Balance>, Problem> {
         let payment_id = PaymentId(intent.new_id());
         let Some(key) = &intent.key else {
             self.bill(intent, payment_id, bill, None).await?;
@@ -144,7 +164,7 @@ impl Writes {
     }
 
     /// Takes a requested deposit to its answer.
-    async fn pay_in(&self, intent: &Intent, payment_id: PaymentId) -> Result<Answer, Problem> {
+    async fn pay_in(&self, intent: &Intent, payment_id: PaymentId) -> Result<Answer<Balance>, Problem> {
         let context = intent.context(Some(payment_id.0));
         let driven = self.driver.drive(&depositing::PROCESS, payment_id, &context).await;
         let rest = driven.map_err(|error| {
@@ -158,31 +178,29 @@ impl Writes {
 }
 
 /// What the caller hears of a deposit that the depositing process has taken as far as it can.
-fn answer(rest: &Rest<depositing::Deposit>) -> Answer {
+fn answer(rest: &Rest<depositing::Deposit>) -> Answer<Balance> {
     let Rest { position, journey: deposit, until: next_try } = rest;
     let refusal = |status, kind, detail: &str| {
-        let problem = Problem::new(status, kind, detail).with("payment_id", json!(deposit.payment_id));
-        Answer { status, body: problem.body(), position: *position }
+        Problem::new(status, kind, detail).with("payment_id", json!(deposit.payment_id))
     };
     match &deposit.payment.state {
         PaymentState::Approved { .. } if deposit.credited => {
-            let body = json!({ "balance": deposit.balance, "payment_id": deposit.payment_id });
-            Answer { status: StatusCode::OK, body, position: *position }
+            let paid = Balance { balance: deposit.balance, payment_id: Some(deposit.payment_id) };
+            Answer::done(&paid, *position)
         }
         _ if deposit.forgotten => {
             let gone = Problem::from(Refusal::from(CustomerError::Forgotten));
-            refusal(gone.status, gone.kind, &gone.detail)
+            Answer::refused(&refusal(gone.status, gone.kind, &gone.detail), *position)
         }
-        PaymentState::Declined { reason } if reason.as_str() == CALLED_OFF => refusal(
-            StatusCode::PAYMENT_REQUIRED,
-            "payment-timed-out",
-            "the payment gateway did not answer in time",
-        ),
+        PaymentState::Declined { reason } if reason.as_str() == CALLED_OFF => {
+            let detail = "the payment gateway did not answer in time";
+            let problem = refusal(StatusCode::PAYMENT_REQUIRED, "payment-timed-out", detail);
+            Answer::refused(&problem, *position)
+        }
         PaymentState::Declined { reason } => {
             let detail = "the payment was declined, nothing was charged";
-            let mut answer = refusal(StatusCode::PAYMENT_REQUIRED, "payment-declined", detail);
-            answer.body["reason"] = json!(reason);
-            answer
+            let problem = refusal(StatusCode::PAYMENT_REQUIRED, "payment-declined", detail);
+            Answer::refused(&problem.with("reason", json!(reason)), *position)
         }
         PaymentState::Unknown
         | PaymentState::Requested
@@ -190,13 +208,13 @@ fn answer(rest: &Rest<depositing::Deposit>) -> Answer {
         | PaymentState::Approved { .. }
         | PaymentState::Refunding { .. }
         | PaymentState::Refunded => {
-            let body = json!({
-                "payment_id": deposit.payment_id,
-                "status": "held",
-                "held_until": deposit.deadline(),
-                "next_try_at": next_try,
-            });
-            Answer { status: StatusCode::ACCEPTED, body, position: *position }
+            let held = HeldDeposit {
+                payment_id: deposit.payment_id,
+                status: "held",
+                held_until: deposit.deadline(),
+                next_try_at: *next_try,
+            };
+            Answer::later(StatusCode::ACCEPTED, &held, *position)
         }
     }
 }

@@ -4,7 +4,9 @@ use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::stock::Terms;
 use rentstream_domain::text::Line;
 use rentstream_infra::http::Problem;
+use schemars::Schema;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 /// A field of a PATCH: left out, null, or a value. Use with `#[serde(default, deserialize_with = "given")]`.
 ///
@@ -12,6 +14,14 @@ use serde::{Deserialize, Deserializer};
 /// When the value can't be read.
 pub fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
+}
+
+/// What a PATCH leaves out stays as it is: its fields have no defaults.
+pub fn no_defaults(schema: &mut Schema) {
+    let fields = schema.ensure_object().get_mut("properties").and_then(Value::as_object_mut);
+    for field in fields.into_iter().flat_map(|fields| fields.values_mut()).filter_map(Value::as_object_mut) {
+        field.remove("default");
+    }
 }
 
 /// How to pay, as a client says it. Read as plain members, so that an error can name the one to blame.

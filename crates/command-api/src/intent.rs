@@ -1,11 +1,15 @@
 //! What a write request says of itself besides its body: who, by which key, in which trace.
 
+use aide::OperationInput;
+use aide::generate::GenContext;
+use aide::openapi::Operation;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
-use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
+use rentstream_infra::http::{Problem, docs};
 use rentstream_infra::store::Context;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -38,6 +42,17 @@ impl<S: Send + Sync> FromRequestParts<S> for Intent {
             request_id: text(&parts.headers, "x-request-id"),
             traceparent: text(&parts.headers, "traceparent"),
         })
+    }
+}
+
+impl OperationInput for Intent {
+    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+        let schema = json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!#-~]+$" });
+        let meaning = "The same request with the same key gets the first answer again.";
+        docs::parameter(operation, "header", "Idempotency-Key", false, Some(meaning), schema);
+        docs::refuses(operation, 401, "unauthorized");
+        docs::refuses(operation, 409, "request-in-flight");
+        docs::refuses(operation, 422, "idempotency-key-reused");
     }
 }
 

@@ -1,50 +1,75 @@
 //! Offering items: register, revise, retire, restock.
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{patch_with, post_with};
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::routing::{patch, post};
 use rentstream_domain::money::MAX_AMOUNT;
-use rentstream_domain::stock::{Details, Fulfilment, Stock, StockCommand, StockError, Terms};
+use rentstream_domain::stock::{Details, Fulfilment, MAX_UNITS, Stock, StockCommand, StockError, Terms};
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{Currency, ItemId, Money, Refusal};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Body, Id};
+use rentstream_infra::http::docs::told;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::Writes;
-use crate::fields::{TermsField, given};
+use crate::answers::{Available, ThisItem};
+use crate::fields::{TermsField, given, no_defaults};
 use crate::intent::Intent;
 use crate::once::{Answer, Order};
 
 /// Words to find an item by.
 const MOST_TAGS: usize = 20;
 
-pub(crate) fn routes() -> Router<Writes> {
-    Router::new()
-        .route("/v1/items", post(register))
-        .route("/v1/items/{id}", patch(revise).delete(retire))
-        .route("/v1/items/{id}/units", post(count))
+pub(crate) fn routes() -> ApiRouter<Writes> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/items",
+            post_with(register, told("Offers an item", "manager", &[(409, "already-registered")])),
+        )
+        .api_route(
+            "/v1/items/{id}",
+            patch_with(revise, told("Revises an item", "manager", &KNOWN))
+                .delete_with(retire, told("Offers an item no more", "manager", &KNOWN)),
+        )
+        .api_route(
+            "/v1/items/{id}/units",
+            post_with(count, told("Adds or withdraws units", "manager", &COUNTED)),
+        )
 }
 
-#[derive(Deserialize)]
+/// What is said of an item that isn't offered.
+const KNOWN: [(u16, &str); 2] = [(404, "unknown-item"), (409, "item-retired")];
+/// What is said of units that can't be counted.
+const COUNTED: [(u16, &str); 4] =
+    [(404, "unknown-item"), (409, "item-retired"), (409, "out-of-stock"), (409, "unlimited-units")];
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "ItemRegistration",
+    extend("required" = ["title", "price", "terms", "fulfilment", "units"])
+)]
 struct Registration {
     title: Line,
     maker: Option<Line>,
     #[serde(default)]
+    #[schemars(length(max = MOST_TAGS))]
     tags: Vec<Line>,
     description: Option<Paragraph>,
+    #[schemars(range(min = 0, max = MAX_AMOUNT))]
     price: i64,
     #[serde(default)]
     currency: Currency,
+    #[schemars(with = "Terms")]
     terms: TermsField,
     fulfilment: Fulfilment,
     /// To be given: a number, or null for unlimited.
-    #[serde(default, deserialize_with = "given")]
-    units: Option<Option<u32>>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schemars(range(min = 0, max = MAX_UNITS))]
+    units: Option<u32>,
     shop: Option<Line>,
 }
 
@@ -53,12 +78,9 @@ async fn register(
     caller: Caller,
     intent: Intent,
     Body { value, bytes }: Body<Registration>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisItem, 201>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let id = ItemId(intent.new_id());
-    let units = value
-        .units
-        .ok_or_else(|| Problem::invalid("units", "missing field `units`: a number, or null for unlimited"))?;
     let details = checked(Details {
         title: value.title,
         maker: value.maker,
@@ -69,11 +91,10 @@ async fn register(
         fulfilment: value.fulfilment,
         shop: value.shop,
     })?;
-    let order = Order::<Stock> {
+    let order = Order::<Stock, _> {
         id: id.0,
-        command: StockCommand::Register { details, units, at: writes.driver.now() },
-        status: StatusCode::CREATED,
-        body: &move |_| json!({ "item_id": id }),
+        command: StockCommand::Register { details, units: value.units, at: writes.driver.now() },
+        body: &move |_| ThisItem { item_id: id },
         about: None,
     };
     writes.once(&intent, &bytes, order).await
@@ -89,17 +110,21 @@ fn checked(details: Details) -> Result<Details, Problem> {
     Ok(details)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "ItemRevision", transform = no_defaults)]
 struct Revision {
     title: Option<Line>,
     #[serde(default, deserialize_with = "given")]
     maker: Option<Option<Line>>,
+    #[schemars(length(max = MOST_TAGS))]
     tags: Option<Vec<Line>>,
     #[serde(default, deserialize_with = "given")]
     description: Option<Option<Paragraph>>,
+    #[schemars(range(min = 0, max = MAX_AMOUNT))]
     price: Option<i64>,
     currency: Option<Currency>,
+    #[schemars(with = "Option<Terms>")]
     terms: Option<TermsField>,
     fulfilment: Option<Fulfilment>,
     #[serde(default, deserialize_with = "given")]
@@ -112,7 +137,7 @@ async fn revise(
     intent: Intent,
     Id(id): Id<ItemId>,
     Body { value, bytes }: Body<Revision>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisItem>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let old = writes.driver.store().load::<Stock>(id).await?.aggregate.details;
     let old = old.ok_or_else(|| Problem::from(Refusal::from(StockError::Unknown)))?;
@@ -130,7 +155,7 @@ async fn revise(
         shop: value.shop.unwrap_or(old.shop),
     })?;
     let command = StockCommand::Revise { details, at: writes.driver.now() };
-    writes.once(&intent, &bytes, to_stock(id, command, &move |_| json!({ "item_id": id }))).await
+    writes.once(&intent, &bytes, to_stock(id, command, &move |_| ThisItem { item_id: id })).await
 }
 
 async fn retire(
@@ -138,16 +163,20 @@ async fn retire(
     caller: Caller,
     intent: Intent,
     Id(id): Id<ItemId>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisItem>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let command = StockCommand::Retire { at: writes.driver.now() };
-    writes.once(&intent, b"", to_stock(id, command, &move |_| json!({ "item_id": id }))).await
+    writes.once(&intent, b"", to_stock(id, command, &move |_| ThisItem { item_id: id })).await
 }
 
-#[derive(Deserialize)]
+/// Either of the two.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 struct Count {
+    #[schemars(extend("type" = "integer"), range(min = 1, max = MAX_UNITS))]
     add: Option<u32>,
+    #[schemars(extend("type" = "integer"), range(min = 1, max = MAX_UNITS))]
     withdraw: Option<u32>,
 }
 
@@ -157,7 +186,7 @@ async fn count(
     intent: Intent,
     Id(id): Id<ItemId>,
     Body { value, bytes }: Body<Count>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<Available>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let at = writes.driver.now();
     let command = match (value.add, value.withdraw) {
@@ -167,12 +196,12 @@ async fn count(
         (None, Some(units)) => StockCommand::Withdraw { units, at },
         _ => return Err(Problem::invalid("add", "give either `add` or `withdraw`")),
     };
-    let answer = |stock: &Stock| json!({ "available": stock.available });
+    let answer = |stock: &Stock| Available { available: stock.available };
     writes.once(&intent, &bytes, to_stock(id, command, &answer)).await
 }
 
-type Shown<'a> = &'a (dyn Fn(&Stock) -> Value + Send + Sync);
+type Shown<'a, T> = &'a (dyn Fn(&Stock) -> T + Send + Sync);
 
-fn to_stock(id: ItemId, command: StockCommand, body: Shown<'_>) -> Order<'_, Stock> {
-    Order { id: id.0, command, status: StatusCode::OK, body, about: None }
+fn to_stock<T>(id: ItemId, command: StockCommand, body: Shown<'_, T>) -> Order<'_, Stock, T> {
+    Order { id: id.0, command, body, about: None }
 }

@@ -7,6 +7,7 @@
 //! [`items`], [`customers`], [`deposits`], [`deliveries`],
 //! [`notices`].
 
+pub mod answers;
 mod binding;
 pub mod customers;
 pub mod deliveries;
@@ -20,7 +21,7 @@ pub mod rentals;
 
 use std::sync::Arc;
 
-use axum::Router;
+use aide::axum::ApiRouter;
 use lockable::LockPool;
 use rentstream_infra::driver::Driver;
 use rentstream_infra::keys::Keys;
@@ -45,8 +46,8 @@ impl Writes {
 }
 
 /// The command API.
-pub fn router(writes: Writes) -> Router {
-    Router::new()
+pub fn router(writes: Writes) -> ApiRouter {
+    ApiRouter::new()
         .merge(customers::routes())
         .merge(items::routes())
         .merge(rentals::routes())

@@ -1,16 +1,22 @@
 //! The same request twice: the first answer again, kept in the transaction of its events.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
+use aide::OperationOutput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response as Described};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::Refusal;
-use rentstream_infra::http::{Problem, position};
+use rentstream_infra::http::{Problem, docs, position};
 use rentstream_infra::log::{Answered, Append, AppendError, Claim};
 use rentstream_infra::store::StoreError;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -20,18 +26,57 @@ use crate::intent::Intent;
 /// Nobody is told to stay away for longer, whatever the clocks say.
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_secs(60);
 
-/// What a write is answered with.
+/// What a write is answered with: `T`, with this status where the write is done; or a problem.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Answer<T = Value, const STATUS: u16 = 200> {
     /// The status.
     pub status: StatusCode,
     /// The body; a problem's where the status says so.
     pub body: Value,
     /// The position at which it's true.
     pub position: u64,
+    says: PhantomData<T>,
 }
 
-impl IntoResponse for Answer {
+impl<T: Serialize, const STATUS: u16> Answer<T, STATUS> {
+    /// The write is done.
+    pub fn done(says: &T, position: u64) -> Self {
+        Self { status: status(STATUS), body: json!(says), position, says: PhantomData }
+    }
+}
+
+impl<T, const STATUS: u16> Answer<T, STATUS> {
+    /// The write is done, but for something that comes later.
+    #[must_use]
+    pub fn with(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Another answer than the usual one.
+    pub fn later(status: StatusCode, says: &impl Serialize, position: u64) -> Self {
+        Self { status, body: json!(says), position, says: PhantomData }
+    }
+
+    /// The write was refused, and that has a position too.
+    pub fn refused(problem: &Problem, position: u64) -> Self {
+        Self { status: problem.status, body: problem.body(), position, says: PhantomData }
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or_default()
+}
+
+impl<T: JsonSchema, const STATUS: u16> OperationOutput for Answer<T, STATUS> {
+    type Inner = T;
+
+    fn inferred_responses(ctx: &mut GenContext, operation: &mut Operation) -> Vec<(Option<u16>, Described)> {
+        docs::answers::<T>(ctx, operation, STATUS, "Done.");
+        vec![]
+    }
+}
+
+impl<T, const STATUS: u16> IntoResponse for Answer<T, STATUS> {
     fn into_response(self) -> Response {
         let mut response = (self.status, position(self.position), Json(&self.body)).into_response();
         if self.status.is_client_error() {
@@ -45,7 +90,7 @@ impl IntoResponse for Answer {
     }
 }
 
-impl Answer {
+impl<T, const STATUS: u16> Answer<T, STATUS> {
     /// Seconds after which it's worth asking again what became of a held rental: its payment has been tried
     /// again by then. A repeat of an old answer is worth it at once.
     fn worth_asking_in(&self) -> u64 {
@@ -56,15 +101,13 @@ impl Answer {
 }
 
 /// A command to one aggregate, and how to answer it.
-pub struct Order<'a, A: Aggregate> {
+pub struct Order<'a, A: Aggregate, T> {
     /// Whose stream.
     pub id: Uuid,
     /// The command.
     pub command: A::Command,
-    /// The answer's status,
-    pub status: StatusCode,
-    /// and its body, from the aggregate as it is afterwards.
-    pub body: &'a (dyn Fn(&A) -> Value + Send + Sync),
+    /// What to answer, from the aggregate as it is afterwards.
+    pub body: &'a (dyn Fn(&A) -> T + Send + Sync),
     /// What the events are about, for their metadata.
     pub about: Option<Uuid>,
 }
@@ -74,7 +117,12 @@ impl Writes {
     ///
     /// # Errors
     /// A problem; nothing has been written then.
-    pub async fn once<A>(&self, intent: &Intent, body: &[u8], order: Order<'_, A>) -> Result<Answer, Problem>
+    pub async fn once<A, T: Serialize, const STATUS: u16>(
+        &self,
+        intent: &Intent,
+        body: &[u8],
+        order: Order<'_, A, T>,
+    ) -> Result<Answer<T, STATUS>, Problem>
     where
         A: Aggregate<Services = ()>,
         A::Command: Clone + Send,
@@ -84,8 +132,7 @@ impl Writes {
         let context = intent.context(order.about);
         let Some(key) = &intent.key else {
             let done = store.execute::<A>(order.id, order.command, &context, None).await?;
-            let body = (order.body)(&done.aggregate);
-            return Ok(Answer { status: order.status, body, position: done.position });
+            return Ok(Answer::done(&(order.body)(&done.aggregate), done.position));
         };
         let _turn = self.turn(intent, key).await;
         if let Some(answered) = self.answered(intent, key, body).await? {
@@ -97,12 +144,9 @@ impl Writes {
             fingerprint: intent.fingerprint(body),
             answer: answer.map(|(status, body)| (status.as_u16(), body.to_string())),
         };
-        let claimed = |aggregate: &A| claim(Some((order.status, (order.body)(aggregate))));
+        let claimed = |aggregate: &A| claim(Some((status(STATUS), json!((order.body)(aggregate)))));
         match store.execute::<A>(order.id, order.command, &context, Some(&claimed)).await {
-            Ok(done) => {
-                let body = (order.body)(&done.aggregate);
-                Ok(Answer { status: order.status, body, position: done.position })
-            }
+            Ok(done) => Ok(Answer::done(&(order.body)(&done.aggregate), done.position)),
             // Another replica was quicker with the same key.
             Err(StoreError::Claimed) => self.first(intent, key, body).await,
             Err(StoreError::Refused(refusal)) => {
@@ -132,7 +176,12 @@ impl Writes {
     }
 
     /// The answer that this key got from another replica just now.
-    async fn first(&self, intent: &Intent, key: &str, body: &[u8]) -> Result<Answer, Problem> {
+    async fn first<T, const STATUS: u16>(
+        &self,
+        intent: &Intent,
+        key: &str,
+        body: &[u8],
+    ) -> Result<Answer<T, STATUS>, Problem> {
         again(self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?)
     }
 
@@ -158,11 +207,12 @@ impl Writes {
 }
 
 /// The answer as it was given the first time.
-pub(crate) fn again(answered: Answered) -> Result<Answer, Problem> {
+pub(crate) fn again<T, const STATUS: u16>(answered: Answered) -> Result<Answer<T, STATUS>, Problem> {
     let (status, body) = answered.answer.ok_or_else(|| Problem::from(StoreError::Claimed))?;
     Ok(Answer {
         status: StatusCode::from_u16(status).map_err(|_| Problem::internal())?,
         body: serde_json::from_str(&body).map_err(|_| Problem::internal())?,
         position: answered.position,
+        says: PhantomData,
     })
 }

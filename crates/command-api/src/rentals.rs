@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::post_with;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use bytes::Bytes;
 use rentstream_domain::customer::{Customer, CustomerError};
 use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
@@ -20,13 +20,16 @@ use rentstream_infra::driver::Rest;
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id, MaybeBody};
+use rentstream_infra::http::docs::{also, told};
 use rentstream_infra::log::{Answered, Claim};
 use rentstream_infra::store::StoreError;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use tracing::{Instrument, Span, info, warn};
 
 use crate::Writes;
+use crate::answers::{Taken, ThisRental};
 use crate::fields::Paying;
 use crate::intent::Intent;
 use crate::once::{Answer, Order, again};
@@ -38,21 +41,62 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// Between two looks for another replica's answer.
 const LOOK: Duration = Duration::from_millis(25);
 
-pub(crate) fn routes() -> Router<Writes> {
-    Router::new()
-        .route("/v1/rentals", post(rent))
-        .route("/v1/rentals/{id}/cancel", post(cancel))
-        .route("/v1/rentals/{id}/return", post(give_back))
+pub(crate) fn routes() -> ApiRouter<Writes> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/rentals",
+            post_with(rent, |op| {
+                let held = "Held: the payment is tried again until `held_until`.";
+                told("Rents or buys", "the customer, manager", &RENTING)(also::<Taken>(op, 202, held))
+            }),
+        )
+        .api_route(
+            "/v1/rentals/{id}/cancel",
+            post_with(cancel, told("Asks for the cancellation", "the customer, manager", &CANCELLING)),
+        )
+        .api_route(
+            "/v1/rentals/{id}/return",
+            post_with(give_back, told("Takes a loan back", "the customer, manager", &RETURNING)),
+        )
 }
 
+const RENTING: [(u16, &str); 10] = [
+    (402, "payment-declined"),
+    (402, "not-enough-points"),
+    (402, "payment-timed-out"),
+    (404, "unknown-item"),
+    (404, "unknown-customer"),
+    (409, "out-of-stock"),
+    (409, "item-retired"),
+    (410, "customer-forgotten"),
+    (422, "idempotency-key-reused"),
+    (503, "gateway-unavailable"),
+];
+const CANCELLING: [(u16, &str); 5] = [
+    (404, "unknown-rental"),
+    (409, "too-late-to-cancel"),
+    (409, "already-returned"),
+    (409, "not-accepted"),
+    (409, "not-yet-answered"),
+];
+const RETURNING: [(u16, &str); 4] = [
+    (404, "unknown-rental"),
+    (409, "not-delivered"),
+    (409, "sale-never-comes-back"),
+    (409, "cancellation-under-way"),
+];
+
 /// What a client asks for. The price isn't the client's to say.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "RentalRequest")]
 struct Request {
     customer_id: CustomerId,
     item_id: ItemId,
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = MOST_UNITS))]
     units: u32,
+    #[schemars(with = "PaymentMethod")]
     payment: Paying,
     deliver_to: Option<Paragraph>,
 }
@@ -66,7 +110,7 @@ async fn rent(
     caller: Caller,
     intent: Intent,
     Body { value, bytes }: Body<Request>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<Taken, 201>, Problem> {
     caller.may_act_for(value.customer_id)?;
     if !(1..=MOST_UNITS).contains(&value.units) {
         return Err(Problem::invalid("units", format!("it must be from 1 to {MOST_UNITS}")));
@@ -78,7 +122,12 @@ async fn rent(
 }
 
 impl Writes {
-    async fn rent(&self, intent: &Intent, request: Request, bytes: Bytes) -> Result<Answer, Problem> {
+    async fn rent(
+        &self,
+        intent: &Intent,
+        request: Request,
+        bytes: Bytes,
+    ) -> Result<Answer<Taken, 201>, Problem> {
         let rental_id = RentalId(intent.new_id());
         let Some(key) = &intent.key else {
             let order = self.order(request).await?;
@@ -210,37 +259,40 @@ impl Writes {
     }
 
     /// Takes a requested rental to its answer.
-    async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer, Problem> {
+    async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer<Taken, 201>, Problem> {
         let context = intent.context(Some(rental_id.0));
         let rest = self.driver.drive(&renting::PROCESS, rental_id, &context).await.map_err(|error| {
             warn!(%rental_id, %error, "Left to the renting process");
             Problem::from(error).with("rental_id", json!(rental_id))
         })?;
-        let answer = answer(&rest);
+        let answer = answer(&rest)?;
         info!(%rental_id, status = answer.status.as_u16(), position = answer.position, "Answered a rental");
         Ok(answer)
     }
 }
 
 /// What the caller hears of a rental that the renting process has taken as far as it can.
-fn answer(rest: &Rest) -> Answer {
+fn answer(rest: &Rest) -> Result<Answer<Taken, 201>, Problem> {
     let Rest { position, journey, until: next_try } = rest;
-    let position = *position;
     let rental_id = journey.rental_id;
-    let mut body = json!({ "rental_id": rental_id, "status": journey.rental.status() });
-    if let Some(order) = &journey.rental.order {
-        body["customer_id"] = json!(order.customer_id);
-        body["item_id"] = json!(order.item_id);
-        body["units"] = json!(order.units);
-        body["price"] = json!(order.total);
-        body["payment_id"] = json!(PaymentId::of(rental_id));
-        if order.fulfilment == Fulfilment::Delivery {
-            body["delivery_id"] = json!(DeliveryId::of(rental_id));
-        }
-    }
     let refusal = |status, kind, detail: &str| {
         let problem = Problem::new(status, kind, detail).with("rental_id", json!(rental_id));
-        Answer { status, body: problem.body(), position }
+        Ok(Answer::refused(&problem, *position))
+    };
+    let order = journey.rental.order.as_ref().ok_or_else(Problem::internal)?;
+    let mut taken = Taken {
+        rental_id,
+        status: "accepted",
+        customer_id: order.customer_id,
+        item_id: order.item_id,
+        units: order.units,
+        price: order.total,
+        payment_id: PaymentId::of(rental_id),
+        delivery_id: (order.fulfilment == Fulfilment::Delivery).then(|| DeliveryId::of(rental_id)),
+        held_until: None,
+        next_try_at: None,
+        due_at: None,
+        paid: None,
     };
     match &journey.rental.state {
         RentalState::Rejected { reason: RejectionReason::OutOfStock } => {
@@ -255,9 +307,10 @@ fn answer(rest: &Rest) -> Answer {
                 NOT_ENOUGH_POINTS => ("not-enough-points", "the customer has too few points"),
                 _ => ("payment-declined", "the payment was declined, nothing was charged"),
             };
-            let mut answer = refusal(StatusCode::PAYMENT_REQUIRED, kind, detail);
-            answer.body["reason"] = json!(why);
-            answer
+            let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, kind, detail)
+                .with("rental_id", json!(rental_id))
+                .with("reason", json!(why));
+            Ok(Answer::refused(&problem, *position))
         }
         RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => refusal(
             StatusCode::PAYMENT_REQUIRED,
@@ -265,16 +318,16 @@ fn answer(rest: &Rest) -> Answer {
             "the payment gateway did not answer in time",
         ),
         RentalState::Held { until } => {
-            body["held_until"] = json!(until);
-            body["next_try_at"] = json!(next_try);
-            Answer { status: StatusCode::ACCEPTED, body, position }
+            taken.status = "held";
+            taken.held_until = Some(*until);
+            taken.next_try_at = Some(*next_try);
+            Ok(Answer::done(&taken, *position).with(StatusCode::ACCEPTED))
         }
         // Others may have taken it further already; it was accepted.
         _ => {
-            body["status"] = json!("accepted");
-            body["due_at"] = json!(journey.rental.due());
-            body["paid"] = json!(matches!(journey.payment.state, PaymentState::Approved { .. }));
-            Answer { status: StatusCode::CREATED, body, position }
+            taken.due_at = Some(journey.rental.due());
+            taken.paid = Some(matches!(journey.payment.state, PaymentState::Approved { .. }));
+            Ok(Answer::done(&taken, *position))
         }
     }
 }
@@ -283,7 +336,7 @@ fn refused(refusal: impl Into<Refusal>) -> Problem {
     Problem::from(refusal.into())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Cancellation {
     reason: Option<Line>,
@@ -296,16 +349,15 @@ async fn cancel(
     intent: Intent,
     Id(id): Id<RentalId>,
     MaybeBody(Body { value, bytes }): MaybeBody<Cancellation>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisRental, 202>, Problem> {
     let customer = writes.may_act_on(&caller, id).await?;
     // Of a customer who is forgotten there's nothing more to be kept.
     let key = writes.keys.find(customer).await.map_err(StoreError::from)?;
     let reason = value.reason.and_then(|reason| Some(key?.seal(reason.as_str())));
-    let order = Order::<Rental> {
+    let order = Order::<Rental, _> {
         id: id.0,
         command: RentalCommand::RequestCancellation { reason, at: writes.driver.now() },
-        status: StatusCode::ACCEPTED,
-        body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
+        body: &move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() },
         about: Some(id.0),
     };
     writes.once(&intent, &bytes, order).await
@@ -317,13 +369,12 @@ async fn give_back(
     caller: Caller,
     intent: Intent,
     Id(id): Id<RentalId>,
-) -> Result<Answer, Problem> {
+) -> Result<Answer<ThisRental>, Problem> {
     writes.may_act_on(&caller, id).await?;
-    let order = Order::<Rental> {
+    let order = Order::<Rental, _> {
         id: id.0,
         command: RentalCommand::Return { at: writes.driver.now() },
-        status: StatusCode::OK,
-        body: &move |rental: &Rental| json!({ "rental_id": id, "status": rental.status() }),
+        body: &move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() },
         about: Some(id.0),
     };
     let mut answer = writes.once(&intent, b"", order).await?;

@@ -1,8 +1,10 @@
 //! Money in minor units, with its currency, and no arithmetic that could wrap.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The largest amount that Rentstream handles, in minor units. Sums of many of them still fit an `i64`.
@@ -20,6 +22,20 @@ impl Currency {
     /// The code's three letters.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("KRW")
+    }
+}
+
+impl JsonSchema for Currency {
+    fn schema_name() -> Cow<'static, str> {
+        "Currency".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Z]{3}$" })
     }
 }
 
@@ -67,9 +83,10 @@ impl From<Currency> for String {
 }
 
 /// An amount in minor units of a currency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
-    /// Minor units (won, cents); 0 to [`MAX_AMOUNT`] where it is a price.
+    /// Minor units (won, cents); 0 to 1,000,000,000,000 where it is a price.
+    #[schemars(range(min = 0, max = MAX_AMOUNT))]
     pub amount: i64,
     /// What the amount counts.
     pub currency: Currency,

@@ -7,6 +7,7 @@ mod tests;
 mod words;
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -36,8 +37,9 @@ pub struct Notice {
 }
 
 /// The steps that a customer is told of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schemars(inline)]
 pub enum Kind {
     /// The money has moved.
     PaymentApproved {},

@@ -1,7 +1,9 @@
 //! What tells who a customer is, as the domain has it: sealed.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A text about a person, encrypted with that customer's own key. No rule reads it; it's opened only to answer
@@ -25,6 +27,21 @@ impl Sealed {
     /// What somebody with the key can open.
     pub fn ciphertext(&self) -> &str {
         &self.sealed
+    }
+}
+
+impl JsonSchema for Sealed {
+    fn schema_name() -> Cow<'static, str> {
+        "Sealed".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// As it's answered: opened, or null where nobody can open it any more.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "null"] })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Text that a person typed, checked once where it enters.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A line of 1 to `MAX` characters, trimmed, without control characters (`\n` and `\t` may stand in it).
@@ -46,6 +48,27 @@ impl<const MAX: usize> TryFrom<String> for Text<MAX> {
             return Err(TextError::Control);
         }
         Ok(Self(trimmed.to_owned()))
+    }
+}
+
+/// What [`Text`] is made of: something visible, no control characters but `\n` and `\t`.
+const PATTERN: &str = concat!(
+    r"^[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*",
+    r"[^\s\u0000-\u001F\u007F-\u009F]",
+    r"[^\u0000-\u0008\u000B-\u001F\u007F-\u009F]*$",
+);
+
+impl<const MAX: usize> JsonSchema for Text<MAX> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Text{MAX}").into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1, "maxLength": MAX, "pattern": PATTERN })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod docs;
 pub mod limits;
 mod measure;
 pub mod problem;
@@ -9,12 +10,13 @@ pub mod problem;
 use std::any::Any;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -94,4 +96,11 @@ pub fn position(position: u64) -> [(HeaderName, HeaderValue); 1] {
 }
 
 /// A read's answer: up to which position it has seen the log, and what it says.
-pub type Positioned = ([(HeaderName, HeaderValue); 1], axum::Json<serde_json::Value>);
+#[derive(Clone, Debug)]
+pub struct Positioned<T>(pub u64, pub T);
+
+impl<T: Serialize> IntoResponse for Positioned<T> {
+    fn into_response(self) -> Response {
+        (position(self.0), Json(self.1)).into_response()
+    }
+}

@@ -1,24 +1,29 @@
 //! The query API: what is common to the views' routes.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use axum::Json;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
-use serde_json::{Value, json};
+use rentstream_infra::http::docs::told;
+use schemars::JsonSchema;
+use serde::Serialize;
 use sqlx::Row;
 
+use crate::paging::Page;
 use crate::reads::Reads;
 use crate::waiting::unavailable;
 use crate::{notices, views};
 
 /// The query API.
-pub fn router(reads: Reads) -> Router {
-    views::routes().merge(notices::routes()).route("/v1/views", get(list)).with_state(reads)
+pub fn router(reads: Reads) -> ApiRouter {
+    let list = get_with(list, told("The views: position, lag, parked keys", "operator, manager", &[]));
+    views::routes().merge(notices::routes()).api_route("/v1/views", list).with_state(reads)
 }
 
 /// Each view: position, lag, state, parked keys.
-async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Value>, Problem> {
+async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Shown>>, Problem> {
     caller.must_be(&[Role::Operator, Role::Manager])?;
     let rows = sqlx::query(
         "SELECT v.name, v.generation, v.version, v.state, v.position,
@@ -29,21 +34,36 @@ async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Value>,
     .await
     .map_err(unavailable)?;
     let head = reads.log.head().await.ok();
-    let items: Vec<Value> = rows
+    let items = rows
         .iter()
         .map(|row| {
             let position: i64 = row.get("position");
-            json!({
-                "name": row.get::<String, _>("name"),
-                "state": row.get::<String, _>("state"),
-                "generation": row.get::<i32, _>("generation"),
-                "version": row.get::<i32, _>("version"),
-                "position": position,
-                // Unknown while the log can't be reached; the views answer all the same.
-                "lag_events": head.map(|head| head.saturating_sub(position.unsigned_abs())),
-                "parked": row.get::<i64, _>("parked"),
-            })
+            Shown {
+                name: row.get("name"),
+                state: row.get("state"),
+                generation: row.get("generation"),
+                version: row.get("version"),
+                position,
+                lag_events: head.map(|head| head.saturating_sub(position.unsigned_abs())),
+                parked: row.get("parked"),
+            }
         })
         .collect();
-    Ok(Json(json!({ "items": items, "next": null })))
+    Ok(Json(Page { items, next: None }))
+}
+
+/// A view as an operator sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "View")]
+struct Shown {
+    name: String,
+    /// `serving`, or being built beside the one that serves.
+    state: String,
+    generation: i32,
+    version: i32,
+    position: i64,
+    /// Null while the log can't be reached; the views answer all the same.
+    lag_events: Option<u64>,
+    /// Keys that wait for an operator.
+    parked: i64,
 }

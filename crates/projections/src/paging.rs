@@ -4,17 +4,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rentstream_infra::http::Problem;
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 const DEFAULT: i64 = 20;
 const MOST: i64 = 100;
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
-pub struct Page {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
+pub struct Page<T> {
     /// The rows.
-    pub items: Vec<Value>,
+    pub items: Vec<T>,
     /// The cursor of the next page; `None` on the last.
     pub next: Option<String>,
 }
@@ -68,12 +69,12 @@ pub fn one_of(field: &str, asked: Option<String>, words: &[&str]) -> Result<Opti
 }
 
 /// Makes a page of rows that were asked for one more than the limit.
-pub fn page(rows: Vec<(i64, Value)>, limit: i64) -> Page {
+pub fn page<T>(rows: Vec<(i64, T)>, limit: i64) -> Page<T> {
     page_of(rows.into_iter().map(|(position, row)| ([position], row)).collect(), limit)
 }
 
 /// As [`page`], of rows that are sorted by several numbers.
-pub fn page_of<const N: usize>(mut rows: Vec<([i64; N], Value)>, limit: i64) -> Page {
+pub fn page_of<T, const N: usize>(mut rows: Vec<([i64; N], T)>, limit: i64) -> Page<T> {
     let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         rows.pop();
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_cursor_leads_to_where_the_page_ended() {
-        let rows = |range: std::ops::Range<i64>| range.map(|n| (n, Value::from(n))).collect::<Vec<_>>();
+        let rows = |range: std::ops::Range<i64>| range.map(|n| (n, n)).collect::<Vec<_>>();
         let first = page(rows(0..3), 2);
         assert_eq!(first.items, [0, 1]);
         assert_eq!(cursor(first.next.as_deref()).unwrap(), Some(1));

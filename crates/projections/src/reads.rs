@@ -1,6 +1,8 @@
 //! What the read routes work with, and reading one row.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use rentstream_domain::CustomerId;
@@ -8,8 +10,9 @@ use rentstream_infra::clock::Clock;
 use rentstream_infra::http::Problem;
 use rentstream_infra::keys::{self, Keys};
 use rentstream_infra::log::{Log, unsigned};
-use serde::Deserialize;
-use serde_json::Value;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -41,7 +44,7 @@ pub struct Reads {
 }
 
 /// The query of a read that takes `?after=` and nothing else.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct After {
     pub(crate) after: Option<u64>,
@@ -102,6 +105,56 @@ impl Reads {
         for (customer, row) in &mut sealed {
             keys::open_in(row, customer.and_then(|customer| keys.get(&customer)));
         }
+    }
+}
+
+/// An answer with what is sealed in it opened; it's described as `T` is.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Opened<T> {
+    value: Value,
+    #[serde(skip)]
+    says: PhantomData<T>,
+}
+
+impl<T> Opened<T> {
+    /// What has been opened already.
+    pub(crate) fn of(value: Value) -> Self {
+        Self { value, says: PhantomData }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Opened<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+impl Reads {
+    /// The rows of a list, opened; see [`Reads::open`].
+    pub(crate) async fn opened<T: Serialize>(&self, rows: Vec<(i64, T)>) -> Vec<(i64, Opened<T>)> {
+        let mut rows: Vec<_> = rows.iter().map(|(at, row)| (*at, json!(row))).collect();
+        self.open(rows.iter_mut().map(|(_, row)| row)).await;
+        rows.into_iter().map(|(at, value)| (at, Opened::of(value))).collect()
+    }
+
+    /// One row, opened; see [`Reads::open`].
+    pub(crate) async fn opened_one<T: Serialize>(&self, row: T) -> Opened<T> {
+        let mut value = json!(row);
+        self.open([&mut value]).await;
+        Opened::of(value)
     }
 }
 

@@ -10,7 +10,7 @@ pub mod my_page;
 pub mod payments;
 pub mod rental_status;
 
-use axum::Router;
+use aide::axum::ApiRouter;
 
 use crate::reads::Reads;
 use crate::view::Definition;
@@ -29,7 +29,7 @@ pub const ALL: [Definition; 9] = [
 ];
 
 /// Every view's routes.
-pub(crate) fn routes() -> Router<Reads> {
+pub(crate) fn routes() -> ApiRouter<Reads> {
     customer_history::routes()
         .merge(my_page::routes())
         .merge(rental_status::routes())

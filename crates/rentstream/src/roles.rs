@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
 use anyhow::{Context, Result, anyhow, bail};
-use axum::{Extension, Router};
+use axum::Extension;
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::driver::Driver;
@@ -96,12 +97,12 @@ pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Resu
 /// Serves until shutdown, then finishes what was admitted.
 pub(crate) async fn serve(
     listener: TcpListener,
-    routes: Router,
+    routes: ApiRouter,
     auth: Auth,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let app = http::furnish(routes, limits).layer(Extension(auth));
+    let app = http::furnish(http::docs::publish(routes), limits).layer(Extension(auth));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let begun = shutdown.clone();
     let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
@@ -127,7 +128,7 @@ async fn watched(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (RENTSTREAM_METRICS_LISTEN)"))?;
-    let app = health::routes(needs);
+    let app = http::docs::publish(health::routes(needs));
     tokio::spawn(
         axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
     );

@@ -1,11 +1,15 @@
 //! Everything in one process, on a private Postgres and NATS.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
 use anyhow::{Context, Result, anyhow, bail};
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
@@ -13,6 +17,7 @@ use rentstream_infra::log::pause;
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::{relay, sandbox, servers};
+use rentstream_projections::reads::Reads;
 use rentstream_projections::{api, views};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -190,9 +195,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     roles::spawn_processes(&tasks, &every, &driver, &nats, &background);
     roles::spawn_channels(&tasks, &settings, driver.store(), &nats, &background);
 
-    let routes = rentstream_command_api::router(Writes::new(driver))
-        .merge(api::router(reads))
-        .merge(health::routes(vec![("the log", log.pool().clone()), ("the views", tables.pool().clone())]));
+    let routes = routes(Writes::new(driver), reads);
     let auth = token::accepted(&settings, log.clone(), shutdown)?;
     let address = listener.local_addr()?;
     write_down(&settings, address)?;
@@ -201,6 +204,12 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     background.cancel();
     roles::finish(&tasks).await;
     served
+}
+
+/// Everything that is served.
+fn routes(writes: Writes, reads: Reads) -> ApiRouter {
+    let needs = vec![("the log", reads.log.pool().clone()), ("the views", reads.tables.pool().clone())];
+    rentstream_command_api::router(writes).merge(api::router(reads)).merge(health::routes(needs))
 }
 
 /// Notes where everything is, so that the other subcommands find it on the same data folder.

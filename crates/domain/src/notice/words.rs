@@ -1,6 +1,7 @@
 //! How a notice reads, in Korean and in English.
 
 use chrono::{DateTime, FixedOffset, Utc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Kind, Subject};
@@ -9,7 +10,7 @@ use crate::rental::RejectionReason;
 use crate::stock::Fulfilment;
 
 /// A notice as a person reads it: one sentence or two in each language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Words {
     /// 한국어.
     pub ko: String,

@@ -1,4 +1,5 @@
 use chrono::{DateTime, Days, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
@@ -100,13 +101,15 @@ pub struct Details {
 }
 
 /// Lent or sold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[schemars(inline)]
 pub enum Terms {
     /// It comes back after so many days.
     Loan {
         /// 1 to 3,650; 7 where nothing is said.
         #[serde(default = "a_week")]
+        #[schemars(range(min = 1, max = 3_650))]
         days: u16,
     },
     /// It stays with the customer.
@@ -131,7 +134,7 @@ impl Terms {
 }
 
 /// How an item gets to the customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fulfilment {
     /// Somebody brings it.

@@ -6,9 +6,9 @@ mod tests;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::DeliveryEvent;
 use rentstream_domain::payment::PaymentEvent;
@@ -18,16 +18,17 @@ use rentstream_domain::stock::StockEvent;
 use rentstream_domain::{CustomerId, Event, RentalId, Sealed};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sqlx::Row as _;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, one_of, page};
-use crate::reads::{Part, Reads};
+use crate::paging::{Page, cursor, limit, one_of, page};
+use crate::reads::{Opened, Part, Reads};
 use crate::view::{Unappliable, View};
 
 /// The view.
@@ -50,14 +51,16 @@ pub struct Row {
 }
 
 /// A step that has been taken.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CancellationStep")]
 struct Taken {
     step: Step,
     at: DateTime<Utc>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(inline)]
 enum Step {
     Requested,
     DeliveryCancelled,
@@ -173,15 +176,19 @@ fn step(event: &Event) -> Option<(Step, DateTime<Utc>)> {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/cancellations", get(list))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/cancellations",
+        get_with(list, told("Cancellations, newest first", "manager; a customer the own ones", &[])),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
     rental_id: Option<Uuid>,
+    #[schemars(extend("enum" = STATUSES))]
     status: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
@@ -192,7 +199,7 @@ async fn list(
     State(reads): State<Reads>,
     caller: Caller,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Told>, Problem> {
     caller.must_be(&[Role::Manager, Role::Customer])?;
     let part = Part {
         newest_by: "requested_position",
@@ -208,18 +215,49 @@ async fn list(
     let (seen, rows) = reads.list::<Cancellations>(part, asked.after).await?;
     let waiting = waiting(&reads, &rows).await;
     let now = reads.clock.now();
-    let mut rows: Vec<(i64, Value)> = rows
-        .iter()
-        .map(|(at, row)| (*at, shown(row, waiting.as_ref().and_then(|of| of.get(&row.rental_id.0)), now)))
+    let mut rows: Vec<(i64, Shown)> = rows
+        .into_iter()
+        .map(|(at, row)| {
+            let waiting = waiting.as_ref().and_then(|of| of.get(&row.rental_id.0));
+            (at, shown(&row, waiting, now))
+        })
         .collect();
     if caller.role == Role::Customer {
         // What a step failed by is the shop's affair.
-        rows.iter_mut().for_each(|(_, row)| row["last_error"] = Value::Null);
+        rows.iter_mut().for_each(|(_, row)| row.last_error = None);
     }
-    reads.open(rows.iter_mut().map(|(_, row)| row)).await;
-    let mut answer = json!(page(rows, most));
-    answer["attempts_known"] = json!(waiting.is_some());
-    Ok((position(seen), Json(answer)))
+    let page = page(reads.opened(rows).await, most);
+    Ok(Positioned(seen, Told { page, attempts_known: waiting.is_some() }))
+}
+
+/// A page of the list.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PageOfCancellation")]
+struct Told {
+    #[serde(flatten)]
+    page: Page<Opened<Shown>>,
+    /// False while the log's database can't be reached.
+    attempts_known: bool,
+}
+
+/// A row as it's shown.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CancellationShown")]
+struct Shown {
+    rental_id: RentalId,
+    customer_id: CustomerId,
+    #[schemars(extend("enum" = STATUSES))]
+    status: Option<String>,
+    reason: Option<Sealed>,
+    requested_at: Option<DateTime<Utc>>,
+    /// The last one taken.
+    step: Option<Step>,
+    steps: Vec<Taken>,
+    age_seconds: Option<i64>,
+    attempts: Option<i32>,
+    next_try: Option<DateTime<Utc>>,
+    /// What the last attempt failed by; for managers.
+    last_error: Option<String>,
 }
 
 /// What the cancelling process still has to do for a rental.
@@ -256,23 +294,22 @@ async fn waiting(reads: &Reads, rows: &[(i64, Row)]) -> Option<HashMap<Uuid, Wai
     }
 }
 
-/// A row as it's shown.
-fn shown(row: &Row, waiting: Option<&Waiting>, now: DateTime<Utc>) -> Value {
+fn shown(row: &Row, waiting: Option<&Waiting>, now: DateTime<Utc>) -> Shown {
     let begun = row.steps.first().map(|first| first.at);
     // What has nothing more to come is as old as it got.
     let ended = row.steps.last().filter(|last| matches!(last.step, Step::UnitsReleased | Step::Refused));
     let age = begun.map(|begun| (ended.map_or(now, |last| last.at) - begun).num_seconds().max(0));
-    json!({
-        "rental_id": row.rental_id,
-        "customer_id": row.customer_id,
-        "status": row.status,
-        "reason": row.reason,
-        "requested_at": begun,
-        "step": row.steps.last().map(|last| last.step),
-        "steps": row.steps,
-        "age_seconds": age,
-        "attempts": waiting.map(|waiting| waiting.attempts),
-        "next_try": waiting.map(|waiting| waiting.next_try),
-        "last_error": waiting.and_then(|waiting| waiting.last_error.as_deref()),
-    })
+    Shown {
+        rental_id: row.rental_id,
+        customer_id: row.customer_id,
+        status: row.status.clone(),
+        reason: row.reason.clone(),
+        requested_at: begun,
+        step: row.steps.last().map(|last| last.step),
+        steps: row.steps.clone(),
+        age_seconds: age,
+        attempts: waiting.map(|waiting| waiting.attempts),
+        next_try: waiting.map(|waiting| waiting.next_try),
+        last_error: waiting.and_then(|waiting| waiting.last_error.clone()),
+    }
 }

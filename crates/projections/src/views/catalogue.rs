@@ -4,19 +4,21 @@ mod finding;
 #[cfg(test)]
 mod tests;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
-use rentstream_domain::stock::{Details, StockEvent};
-use rentstream_domain::{Event, ItemId};
+use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
+use rentstream_domain::text::{Line, Paragraph};
+use rentstream_domain::{Currency, Event, ItemId, Money};
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::paging::{cursor, cursor_of, limit, page, page_of};
+use crate::paging::{Page, cursor, cursor_of, limit, page, page_of};
 use crate::reads::{After, Reads};
 use crate::search;
 use crate::view::{Unappliable, View};
@@ -132,11 +134,13 @@ impl Row {
 }
 
 /// The view's routes; open to everybody.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/items", get(list)).route("/v1/items/{id}", get(one))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new()
+        .api_route("/v1/items", get_with(list, told("The catalogue", "anybody", &[])))
+        .api_route("/v1/items/{id}", get_with(one, told("One item", "anybody", &[(404, "unknown-item")])))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
@@ -147,7 +151,10 @@ struct Asked {
 }
 
 /// What is offered: what is searched for, best matches first, or all in the order in which it was registered.
-async fn list(State(reads): State<Reads>, Params(asked): Params<Asked>) -> Result<Positioned, Problem> {
+async fn list(
+    State(reads): State<Reads>,
+    Params(asked): Params<Asked>,
+) -> Result<Positioned<Page<Shown>>, Problem> {
     let limit = limit(asked.limit)?;
     let (seen, page) = match finding::sought(asked.q.as_deref())? {
         Some(sought) => {
@@ -163,11 +170,11 @@ async fn list(State(reads): State<Reads>, Params(asked): Params<Asked>) -> Resul
             (seen, page(visible(found), limit))
         }
     };
-    Ok((position(seen), Json(json!(page))))
+    Ok(Positioned(seen, page))
 }
 
 /// Rows as a visitor sees them, with what they are sorted by.
-fn visible<K>(found: Vec<(K, Row)>) -> Vec<(K, Value)> {
+fn visible<K>(found: Vec<(K, Row)>) -> Vec<(K, Shown)> {
     found.into_iter().filter_map(|(key, row)| Some((key, shown(row)?))).collect()
 }
 
@@ -176,28 +183,50 @@ async fn one(
     State(reads): State<Reads>,
     Id(item): Id<ItemId>,
     Params(asked): Params<After>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Shown>, Problem> {
     let (seen, row) = reads.one::<Catalogue>(item.0, asked.after).await?;
     let item =
         row.and_then(shown).ok_or_else(|| Problem::unknown("unknown-item", "there is no such item"))?;
-    Ok((position(seen), Json(item)))
+    Ok(Positioned(seen, item))
 }
 
 /// A row as a visitor sees it.
-fn shown(row: Row) -> Option<Value> {
-    let details = row.details?;
-    Some(json!({
-        "item_id": row.item_id,
-        "title": details.title,
-        "maker": details.maker,
-        "tags": details.tags,
-        "description": details.description,
-        "price": details.price.amount,
-        "currency": details.price.currency,
-        "terms": details.terms,
-        "fulfilment": details.fulfilment,
-        "shop": details.shop,
-        "offered": row.offered,
-        "available": row.available,
-    }))
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Item")]
+struct Shown {
+    item_id: ItemId,
+    title: Line,
+    maker: Option<Line>,
+    tags: Vec<Line>,
+    description: Option<Paragraph>,
+    /// Of one unit, in minor units of the currency.
+    price: i64,
+    currency: Currency,
+    terms: Terms,
+    fulfilment: Fulfilment,
+    shop: Option<Line>,
+    /// False once it is retired.
+    offered: bool,
+    /// Free units; null for an item that never runs out.
+    available: Option<i64>,
+}
+
+fn shown(row: Row) -> Option<Shown> {
+    let Details { title, maker, tags, description, price, terms, fulfilment, shop } = row.details?;
+    let Money { amount: price, currency } = price;
+    let Row { item_id, offered, available, .. } = row;
+    Some(Shown {
+        item_id,
+        title,
+        maker,
+        tags,
+        description,
+        price,
+        currency,
+        terms,
+        fulfilment,
+        shop,
+        offered,
+        available,
+    })
 }

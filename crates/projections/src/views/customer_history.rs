@@ -9,25 +9,28 @@
 mod as_of;
 pub mod hub;
 mod list;
+mod shown;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use axum::Router;
-use axum::routing::get;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::PaymentEvent;
 use rentstream_domain::rental::{PaymentMethod, RentalEvent};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId, Sealed};
+use rentstream_infra::http::docs::told;
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
+use self::shown::Shown;
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
-use crate::views::payments::detail;
 
 /// The view.
 pub struct CustomerHistory;
@@ -69,22 +72,35 @@ struct Ordered {
     price: Money,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "HistoryTimes")]
 struct Times {
+    #[serde(skip_serializing_if = "Option::is_none")]
     requested_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     held_until: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     accepted_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rejected_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     delivered_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     overdue_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     returned_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cancellation_requested_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cancellation_refused_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cancelled_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "HistoryPaymentRow")]
 struct Payment {
     payment_id: Uuid,
     status: String,
@@ -95,7 +111,8 @@ struct Payment {
     refunded_at: Option<DateTime<Utc>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "HistoryDelivery")]
 struct Delivery {
     delivery_id: Uuid,
     status: String,
@@ -283,47 +300,25 @@ impl Delivery {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new()
-        .route("/v1/customers/{id}/rentals", get(list::list))
-        .route("/v1/customers/{id}/stream", get(stream::watch))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    let who = "the customer, manager";
+    ApiRouter::new()
+        .api_route(
+            "/v1/customers/{id}/rentals",
+            get_with(list::list, told("The customer's history, newest first", who, &[])),
+        )
+        .api_route(
+            "/v1/customers/{id}/stream",
+            get_with(
+                stream::watch,
+                told("The history's rows as they change, as Server-Sent Events", who, &[]),
+            ),
+        )
 }
 
 /// Rows as the customer sees them. Whatever is answered of the view, by list or stream, goes through here.
 async fn answers(reads: &Reads, rows: Vec<Value>) -> Vec<Value> {
-    let mut rows: Vec<Value> = rows.into_iter().map(shown).collect();
+    let mut rows: Vec<Value> = rows.into_iter().map(Shown::of).collect();
     reads.open(&mut rows).await;
     rows
-}
-
-/// A row as the customer sees it.
-fn shown(mut row: Value) -> Value {
-    let (ordered, times) = (row["ordered"].take(), row["times"].take());
-    let reason = match row["cancelled_for"].take() {
-        Value::Null => row["rejected_for"].take(),
-        reason => reason,
-    };
-    if let Value::Object(payment) = &mut row["payment"] {
-        let word = |member: &str| payment.get(member).and_then(Value::as_str);
-        let detail = detail(word("status").unwrap_or_default(), word("reason"));
-        payment.insert("detail".to_owned(), json!(detail));
-    }
-    let mut shown = json!({
-        "rental_id": row["rental_id"],
-        "customer_id": row["customer_id"],
-        "status": row["status"],
-        "item": { "item_id": ordered["item_id"], "title": ordered["title"] },
-        "units": ordered["units"],
-        "price": ordered["price"],
-        "requested_at": times["requested_at"],
-        "due_at": times["due_at"],
-        "reason": reason,
-        "payment": row["payment"],
-        "delivery": row["delivery"],
-    });
-    if let (Value::Object(shown), Value::Object(times)) = (&mut shown, times) {
-        let given = times.into_iter().filter(|(_, time)| !time.is_null());
-        shown.insert("times".to_owned(), Value::Object(given.collect()));
-    }
-    shown
 }

@@ -1,21 +1,22 @@
 //! Deliveries: what is to be brought where, for couriers and managers; a customer sees the own ones.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, RentalId, Sealed};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, one_of, page};
-use crate::reads::{Part, Reads};
+use crate::paging::{Page, cursor, limit, one_of, page};
+use crate::reads::{Opened, Part, Reads};
 use crate::view::{Unappliable, View};
 
 /// The view.
@@ -24,7 +25,8 @@ pub struct Deliveries;
 const STATUSES: [&str; 3] = ["started", "completed", "cancelled"];
 
 /// One delivery.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Delivery")]
 pub struct Row {
     delivery_id: DeliveryId,
     rental_id: RentalId,
@@ -32,8 +34,12 @@ pub struct Row {
     item_id: Option<ItemId>,
     units: Option<u32>,
     address: Option<Sealed>,
+    #[schemars(extend("enum" = STATUSES))]
     status: String,
-    first_position: u64,
+    /// The list is sorted by it; not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    first_position: Option<u64>,
     started_at: Option<DateTime<Utc>>,
     completed_at: Option<DateTime<Utc>>,
     cancelled_at: Option<DateTime<Utc>>,
@@ -73,7 +79,7 @@ impl View for Deliveries {
             units: None,
             address: None,
             status: String::new(),
-            first_position: recorded.position,
+            first_position: Some(recorded.position),
             started_at: None,
             completed_at: None,
             cancelled_at: None,
@@ -101,15 +107,19 @@ impl View for Deliveries {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/deliveries", get(list))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/deliveries",
+        get_with(list, told("Deliveries, newest first", "courier, manager; a customer the own ones", &[])),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
     rental_id: Option<Uuid>,
+    #[schemars(extend("enum" = STATUSES))]
     status: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
@@ -120,7 +130,7 @@ async fn list(
     State(reads): State<Reads>,
     caller: Caller,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Page<Opened<Row>>>, Problem> {
     caller.must_be(&[Role::Courier, Role::Manager, Role::Customer])?;
     let part = Part {
         newest_by: "first_position",
@@ -134,16 +144,7 @@ async fn list(
     };
     let most = part.limit;
     let (seen, rows) = reads.list::<Deliveries>(part, asked.after).await?;
-    let mut rows: Vec<_> = rows.into_iter().map(|(at, row)| (at, shown(&row))).collect();
-    reads.open(rows.iter_mut().map(|(_, row)| row)).await;
-    Ok((position(seen), Json(json!(page(rows, most)))))
-}
-
-/// A row as it's shown.
-fn shown(row: &Row) -> Value {
-    let mut shown = json!(row);
-    if let Value::Object(members) = &mut shown {
-        members.remove("first_position");
-    }
-    shown
+    let rows = rows.into_iter().map(|(at, row)| (at, Row { first_position: None, ..row })).collect();
+    let rows = reads.opened(rows).await;
+    Ok(Positioned(seen, page(rows, most)))
 }

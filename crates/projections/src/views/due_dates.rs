@@ -3,23 +3,25 @@
 #[cfg(test)]
 mod tests;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::rental::RentalEvent;
 use rentstream_domain::{CustomerId, Event, ItemId, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::{Recorded, unsigned};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor_of, limit, page_of};
-use crate::reads::Reads;
+use crate::paging::{Page, cursor_of, limit, page_of};
+use crate::reads::{Opened, Reads};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -27,7 +29,8 @@ use crate::waiting::unavailable;
 pub struct DueDates;
 
 /// One rental. A sale has no due date, and what the customer doesn't have yet is not out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DueDate")]
 pub struct Row {
     rental_id: RentalId,
     customer_id: CustomerId,
@@ -36,8 +39,11 @@ pub struct Row {
     units: Option<u32>,
     due_at: Option<DateTime<Utc>>,
     /// The same in microseconds, by which the list is sorted.
+    #[schemars(skip)]
     due: Option<i64>,
+    #[schemars(skip)]
     requested_position: Option<u64>,
+    #[schemars(skip)]
     lent: Option<bool>,
     delivered_at: Option<DateTime<Utc>>,
     overdue: bool,
@@ -136,11 +142,14 @@ impl Row {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/due-dates", get(list))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/due-dates",
+        get_with(list, told("Loans by due date, soonest first", "manager; a customer the own ones", &[])),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
@@ -158,7 +167,7 @@ async fn list(
     State(reads): State<Reads>,
     caller: Caller,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Page<Opened<Row>>>, Problem> {
     caller.must_be(&[Role::Manager, Role::Customer])?;
     if asked.overdue.is_some() && asked.late.is_some() {
         let detail = "it tells those apart that came back; overdue is what is still out";
@@ -205,16 +214,16 @@ async fn list(
             Some(([due, row.get("place")], shown(&serde_json::from_str(row.get("row")).ok()?)))
         })
         .collect();
-    Ok((position(seen), Json(json!(page_of(found, limit)))))
+    Ok(Positioned(seen, page_of(found, limit)))
 }
 
 /// A row as it's shown.
-fn shown(row: &Row) -> Value {
+fn shown(row: &Row) -> Opened<Row> {
     let mut shown = json!(row);
     if let Value::Object(members) = &mut shown {
         for inner in ["due", "requested_position", "lent"] {
             members.remove(inner);
         }
     }
-    shown
+    Opened::of(shown)
 }

@@ -4,22 +4,25 @@
 #[cfg(test)]
 mod tests;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
-use rentstream_domain::notice::{Notice, Subject, Words};
+use chrono::{DateTime, Utc};
+use rentstream_domain::notice::{Kind, Notice, Subject, Words};
 use rentstream_domain::rental::RentalEvent;
-use rentstream_domain::{CustomerId, Event};
+use rentstream_domain::text::Line;
+use rentstream_domain::{CustomerId, Event, NoticeId, RentalId};
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::{Recorded, unsigned};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, page};
+use crate::paging::{Page, cursor, limit, page};
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
@@ -77,11 +80,14 @@ impl View for Messages {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/customers/{id}/messages", get(list))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/customers/{id}/messages",
+        get_with(list, told("The customer's inbox, newest first", "the customer, manager", &[])),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
@@ -103,7 +109,7 @@ async fn list(
     caller: Caller,
     Id(customer): Id<CustomerId>,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Page<Shown>>, Problem> {
     caller.may_act_for(customer)?;
     let (most, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
     reads.seen.wait(Messages::NAME, asked.after).await?;
@@ -118,22 +124,31 @@ async fn list(
     let seen = found.first().map_or(0, |row| unsigned(row.get("seen")));
     let rows = found.iter().filter_map(|row| {
         let position = row.get::<Option<i64>, _>("position")?;
-        let notice = serde_json::from_str(row.get("notice")).ok()?;
+        let notice = serde_json::from_str::<Notice>(row.get("notice")).ok()?;
         let subject = row.get::<Option<&str>, _>("subject").and_then(|text| serde_json::from_str(text).ok());
-        Some((position, shown(&notice, subject.as_ref())))
+        Some((position, shown(notice, subject.as_ref())))
     });
-    Ok((position(seen), Json(json!(page(rows.collect(), most)))))
+    Ok(Positioned(seen, page(rows.collect(), most)))
 }
 
-/// A notice as it's shown: what it says is made when it's asked for, so new words need no rebuild.
-fn shown(notice: &Notice, subject: Option<&Subject>) -> Value {
-    let mut shown = json!(notice);
-    if let Value::Object(members) = &mut shown {
-        members.remove("customer_id");
-        members.remove("id");
-        members.insert("notice_id".into(), json!(notice.id));
-        members.insert("title".into(), json!(subject.map(|subject| &subject.title)));
-        members.insert("text".into(), json!(subject.map(|subject| Words::of(&notice.kind, subject))));
-    }
-    shown
+/// A notice as it's shown.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Message")]
+struct Shown {
+    notice_id: NoticeId,
+    rental_id: RentalId,
+    #[serde(flatten)]
+    kind: Kind,
+    at: DateTime<Utc>,
+    /// What was ordered.
+    title: Option<Line>,
+    text: Option<Words>,
+}
+
+/// What a notice says is made when it's asked for, so new words need no rebuild.
+fn shown(notice: Notice, subject: Option<&Subject>) -> Shown {
+    let Notice { id: notice_id, rental_id, kind, at, .. } = notice;
+    let text = subject.map(|subject| Words::of(&kind, subject));
+    let title = subject.map(|subject| subject.title.clone());
+    Shown { notice_id, rental_id, kind, at, title, text }
 }

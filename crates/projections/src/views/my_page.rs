@@ -5,22 +5,23 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use rentstream_domain::customer::{CustomerEvent, Profile};
 use rentstream_domain::rental::RentalEvent;
 use rentstream_domain::stock::Terms;
-use rentstream_domain::{CustomerId, Event, RentalId};
+use rentstream_domain::{CustomerId, Event, RentalId, Sealed};
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::reads::{After, Reads};
+use crate::reads::{After, Opened, Reads};
 use crate::view::{Unappliable, View};
 
 /// The view.
@@ -116,8 +117,40 @@ impl Row {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/customers/{id}", get(one))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/customers/{id}",
+        get_with(one, told("My page", "the customer, manager", &[(404, "unknown-customer")])),
+    )
+}
+
+/// A customer's page.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MyPage")]
+struct Shown {
+    customer_id: CustomerId,
+    points: i64,
+    rentals: Counts,
+    #[serde(flatten)]
+    who: Who,
+}
+
+/// How many rentals a customer has.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RentalCounts")]
+struct Counts {
+    open: usize,
+    overdue: usize,
+    past: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Who {
+    /// The profile.
+    Known { name: Sealed, email: Option<Sealed>, phone: Option<Sealed>, address: Option<Sealed> },
+    /// The customer asked to be forgotten, or what is said of the customer has not been seen yet.
+    Nobody { forgotten: bool },
 }
 
 /// One customer's page.
@@ -126,29 +159,16 @@ async fn one(
     caller: Caller,
     Id(customer): Id<CustomerId>,
     Params(asked): Params<After>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Opened<Shown>>, Problem> {
     caller.may_act_for(customer)?;
     let (seen, row) = reads.one::<MyPage>(customer.0, asked.after).await?;
     let row = row.ok_or_else(|| Problem::unknown("unknown-customer", "there is no such customer"))?;
     let overdue = row.open.values().filter(|open| open.overdue).count();
-    let mut answer: Value = json!({
-        "customer_id": customer,
-        "points": row.points,
-        "rentals": { "open": row.open.len(), "overdue": overdue, "past": row.past },
-    });
-    match row.profile {
-        Some(profile) => {
-            for (field, value) in [
-                ("name", json!(profile.name)),
-                ("email", json!(profile.email)),
-                ("phone", json!(profile.phone)),
-                ("address", json!(profile.address)),
-            ] {
-                answer[field] = value;
-            }
-        }
-        None => answer["forgotten"] = json!(row.forgotten),
-    }
-    reads.open([&mut answer]).await;
-    Ok((position(seen), Json(answer)))
+    let who = match row.profile {
+        Some(Profile { name, email, phone, address }) => Who::Known { name, email, phone, address },
+        None => Who::Nobody { forgotten: row.forgotten },
+    };
+    let rentals = Counts { open: row.open.len(), overdue, past: row.past };
+    let shown = Shown { customer_id: customer, points: row.points, rentals, who };
+    Ok(Positioned(seen, reads.opened_one(shown).await))
 }

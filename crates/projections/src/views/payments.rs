@@ -1,21 +1,22 @@
 //! Payments: what was charged for which rental or as a deposit of points, declined, deferred or given back.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::payment::{CALLED_OFF, NOT_ENOUGH_POINTS, PaymentEvent, Purpose};
 use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::{CustomerId, Event, Money, PaymentId, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, one_of, page};
+use crate::paging::{Page, cursor, limit, one_of, page};
 use crate::reads::{Part, Reads};
 use crate::view::{Unappliable, View};
 
@@ -25,7 +26,8 @@ pub struct Payments;
 const STATUSES: [&str; 5] = ["requested", "approved", "declined", "deferred", "refunded"];
 
 /// One payment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PaymentRow")]
 pub struct Row {
     payment_id: PaymentId,
     purpose: String,
@@ -33,12 +35,16 @@ pub struct Row {
     customer_id: CustomerId,
     amount: Option<Money>,
     method: Option<String>,
+    #[schemars(extend("enum" = STATUSES))]
     status: String,
     reason: Option<String>,
     /// The gateway's name for the charge.
     reference: Option<String>,
     attempts: u32,
-    first_position: u64,
+    /// The list is sorted by it; not shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    first_position: Option<u64>,
     requested_at: Option<DateTime<Utc>>,
     approved_at: Option<DateTime<Utc>>,
     next_try: Option<DateTime<Utc>>,
@@ -84,7 +90,7 @@ impl View for Payments {
             reason: None,
             reference: None,
             attempts: 0,
-            first_position: recorded.position,
+            first_position: Some(recorded.position),
             requested_at: None,
             approved_at: None,
             next_try: None,
@@ -140,15 +146,19 @@ impl Row {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/payments", get(list))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new().api_route(
+        "/v1/payments",
+        get_with(list, told("Payments, newest first", "manager; a customer the own ones", &[])),
+    )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
     rental_id: Option<Uuid>,
+    #[schemars(extend("enum" = STATUSES))]
     status: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
@@ -159,7 +169,7 @@ async fn list(
     State(reads): State<Reads>,
     caller: Caller,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Page<Shown>>, Problem> {
     caller.must_be(&[Role::Manager, Role::Customer])?;
     let part = Part {
         newest_by: "first_position",
@@ -173,18 +183,25 @@ async fn list(
     };
     let most = part.limit;
     let (seen, rows) = reads.list::<Payments>(part, asked.after).await?;
-    let rows = rows.into_iter().map(|(at, row)| (at, shown(&row))).collect();
-    Ok((position(seen), Json(json!(page(rows, most)))))
+    let rows = rows.into_iter().map(|(at, row)| (at, Shown::from(row))).collect();
+    Ok(Positioned(seen, page(rows, most)))
 }
 
 /// A row as it's shown.
-fn shown(row: &Row) -> Value {
-    let mut shown = json!(row);
-    if let Value::Object(members) = &mut shown {
-        members.remove("first_position");
-        members.insert("detail".to_owned(), json!(detail(&row.status, row.reason.as_deref())));
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Payment")]
+struct Shown {
+    #[serde(flatten)]
+    row: Row,
+    /// What a declined payment means, for a person.
+    detail: Option<&'static str>,
+}
+
+impl From<Row> for Shown {
+    fn from(row: Row) -> Self {
+        let detail = detail(&row.status, row.reason.as_deref());
+        Self { row: Row { first_position: None, ..row }, detail }
     }
-    shown
 }
 
 /// What a declined payment means, for a person.

@@ -1,20 +1,21 @@
 //! The manager's rental status over all customers, and one rental with its timeline.
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use rentstream_domain::rental::{Rental, RentalEvent, RentalState};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId};
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::docs::told;
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::Recorded;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::paging::{cursor, limit, one_of, page};
+use crate::paging::{Page, cursor, limit, one_of, page};
 use crate::reads::{After, Part, Reads};
 use crate::view::{Unappliable, View};
 
@@ -40,7 +41,8 @@ pub struct Row {
 }
 
 /// One event of a rental's timeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "TimelineEntry")]
 struct Entry {
     position: u64,
     event: String,
@@ -109,14 +111,23 @@ impl View for RentalStatus {
 }
 
 /// The view's routes.
-pub(crate) fn routes() -> Router<Reads> {
-    Router::new().route("/v1/rentals", get(list)).route("/v1/rentals/{id}", get(one))
+pub(crate) fn routes() -> ApiRouter<Reads> {
+    ApiRouter::new()
+        .api_route(
+            "/v1/rentals",
+            get_with(list, told("All customers' rentals, newest first", "manager", &[])),
+        )
+        .api_route(
+            "/v1/rentals/{id}",
+            get_with(one, told("One rental", "the customer, manager, courier", &[(404, "unknown-rental")])),
+        )
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
+    #[schemars(extend("enum" = Rental::STATUSES))]
     status: Option<String>,
     item_id: Option<Uuid>,
     customer_id: Option<Uuid>,
@@ -130,7 +141,7 @@ async fn list(
     State(reads): State<Reads>,
     caller: Caller,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Page<Summary>>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let part = Part {
         newest_by: "requested_position",
@@ -145,8 +156,8 @@ async fn list(
     };
     let most = part.limit;
     let (seen, rows) = reads.list::<RentalStatus>(part, asked.after).await?;
-    let rows = rows.into_iter().map(|(at, row)| (at, summary(&row))).collect();
-    Ok((position(seen), Json(json!(page(rows, most)))))
+    let rows = rows.into_iter().map(|(at, row)| (at, Summary::from(row))).collect();
+    Ok(Positioned(seen, page(rows, most)))
 }
 
 /// One rental, with its timeline of events and its cancellation's steps.
@@ -155,7 +166,7 @@ async fn one(
     caller: Caller,
     Id(rental): Id<RentalId>,
     Params(asked): Params<After>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<Whole>, Problem> {
     let (seen, row) = reads.one::<RentalStatus>(rental.0, asked.after).await?;
     let Some((row, customer)) = row.and_then(|row| row.customer_id.map(|customer| (row, customer))) else {
         return Err(Problem::unknown("unknown-rental", "there is no such rental"));
@@ -163,44 +174,76 @@ async fn one(
     if caller.role != Role::Courier {
         caller.may_act_for(customer)?;
     }
-    let mut shown = summary(&row);
-    shown["timeline"] = json!(row.timeline);
-    shown["cancellation"] = cancellation(&row.timeline);
-    Ok((position(seen), Json(shown)))
+    let (timeline, cancellation) = (row.timeline.clone(), Cancellation::of(&row.timeline));
+    Ok(Positioned(seen, Whole { summary: row.into(), timeline, cancellation }))
 }
 
 /// A row as the list shows it.
-fn summary(row: &Row) -> Value {
-    json!({
-        "rental_id": row.rental_id,
-        "customer_id": row.customer_id,
-        "item_id": row.item_id,
-        "title": row.title,
-        "units": row.units,
-        "price": row.price,
-        "status": row.status,
-        "requested_at": row.timeline.first().map(|first| first.at),
-        "due_at": row.due_at,
-        "overdue": row.overdue,
-    })
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RentalSummary")]
+struct Summary {
+    rental_id: RentalId,
+    customer_id: Option<CustomerId>,
+    item_id: Option<ItemId>,
+    title: Option<String>,
+    units: Option<u32>,
+    price: Option<Money>,
+    #[schemars(extend("enum" = Rental::STATUSES))]
+    status: String,
+    requested_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    overdue: bool,
 }
 
-/// How far a cancellation got, from the timeline; null where none was requested.
-fn cancellation(timeline: &[Entry]) -> Value {
-    let Some(begun) = timeline.iter().rposition(|entry| entry.event == "CancellationRequested") else {
-        return Value::Null;
-    };
-    let after = &timeline[begun..];
-    let at = |name: &str| after.iter().find(|entry| entry.event == name).map(|entry| entry.at);
-    json!({
-        "requested_at": at("CancellationRequested"),
-        "refused_at": at("CancellationRefused"),
-        "delivery_cancelled_at": at("DeliveryCancelled"),
-        // It had not gone through, so nothing was charged.
-        "payment_called_off_at": at("PaymentDeclined"),
-        "refund_requested_at": at("RefundRequested"),
-        "refunded_at": at("PaymentRefunded"),
-        "cancelled_at": at("RentalCancelled"),
-        "units_released_at": at("UnitsReleased"),
-    })
+impl From<Row> for Summary {
+    fn from(row: Row) -> Self {
+        let Row { rental_id, customer_id, item_id, title, units, price, status, due_at, overdue, .. } = row;
+        let requested_at = row.timeline.first().map(|first| first.at);
+        Self { rental_id, customer_id, item_id, title, units, price, status, requested_at, due_at, overdue }
+    }
+}
+
+/// One rental with all that happened to it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Rental")]
+struct Whole {
+    #[serde(flatten)]
+    summary: Summary,
+    timeline: Vec<Entry>,
+    /// Null where none was requested.
+    cancellation: Option<Cancellation>,
+}
+
+/// How far a cancellation got.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CancellationSteps")]
+struct Cancellation {
+    requested_at: Option<DateTime<Utc>>,
+    refused_at: Option<DateTime<Utc>>,
+    delivery_cancelled_at: Option<DateTime<Utc>>,
+    /// It had not gone through, so nothing was charged.
+    payment_called_off_at: Option<DateTime<Utc>>,
+    refund_requested_at: Option<DateTime<Utc>>,
+    refunded_at: Option<DateTime<Utc>>,
+    cancelled_at: Option<DateTime<Utc>>,
+    units_released_at: Option<DateTime<Utc>>,
+}
+
+impl Cancellation {
+    /// From the timeline.
+    fn of(timeline: &[Entry]) -> Option<Self> {
+        let begun = timeline.iter().rposition(|entry| entry.event == "CancellationRequested")?;
+        let after = &timeline[begun..];
+        let at = |name: &str| after.iter().find(|entry| entry.event == name).map(|entry| entry.at);
+        Some(Self {
+            requested_at: at("CancellationRequested"),
+            refused_at: at("CancellationRefused"),
+            delivery_cancelled_at: at("DeliveryCancelled"),
+            payment_called_off_at: at("PaymentDeclined"),
+            refund_requested_at: at("RefundRequested"),
+            refunded_at: at("PaymentRefunded"),
+            cancelled_at: at("RentalCancelled"),
+            units_released_at: at("UnitsReleased"),
+        })
+    }
 }

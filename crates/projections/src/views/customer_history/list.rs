@@ -1,31 +1,34 @@
 //! The history as a list: by status, by pages, as it is or as it was.
 
-use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use rentstream_domain::CustomerId;
 use rentstream_domain::rental::Rental;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Positioned, Problem, position};
+use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::unsigned;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::Row as _;
 
 use super::as_of::Moment;
+use super::shown::Shown;
 use super::{CustomerHistory, answers};
-use crate::paging::{cursor, limit, one_of, page};
-use crate::reads::Reads;
+use crate::paging::{Page, cursor, limit, one_of, page};
+use crate::reads::{Opened, Reads};
 use crate::view::View;
 use crate::waiting::unavailable;
 
 /// What the list can be asked for.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     after: Option<u64>,
+    /// How it was: at a position, or at a time as in 2026-11-20T12:00:00Z.
     as_of: Option<String>,
+    #[schemars(extend("enum" = Rental::STATUSES))]
     status: Option<String>,
     limit: Option<i64>,
     cursor: Option<String>,
@@ -55,7 +58,7 @@ pub(super) async fn list(
     caller: Caller,
     Id(customer): Id<CustomerId>,
     Params(asked): Params<Asked>,
-) -> Result<Positioned, Problem> {
+) -> Result<Positioned<History>, Problem> {
     caller.may_act_for(customer)?;
     let (limit, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?.unwrap_or(i64::MAX));
     let status = one_of("status", asked.status, &Rental::STATUSES)?;
@@ -67,15 +70,23 @@ pub(super) async fn list(
         Some(moment) => moment.find(&reads, &part).await?,
     };
     let (places, rows): (Vec<i64>, Vec<Value>) = found.rows.into_iter().unzip();
-    let page = page(places.into_iter().zip(answers(&reads, rows).await).collect(), limit);
-    let mut answer = json!({ "items": page.items, "next": page.next });
-    if as_of.is_some() {
-        answer["as_of"] = json!(found.seen);
-    }
-    if let Some(since) = found.degraded_since {
-        answer["degraded_since"] = json!(since);
-    }
-    Ok((position(found.seen), Json(answer)))
+    let rows = answers(&reads, rows).await.into_iter().map(Opened::of);
+    let page = page(places.into_iter().zip(rows).collect(), limit);
+    let as_of = as_of.map(|_| found.seen);
+    Ok(Positioned(found.seen, History { page, as_of, degraded_since: found.degraded_since }))
+}
+
+/// A page of the history.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct History {
+    #[serde(flatten)]
+    page: Page<Opened<Shown>>,
+    /// The position at which it was so, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    as_of: Option<u64>,
+    /// Since when something of this customer's can't be shown; an operator has to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded_since: Option<DateTime<Utc>>,
 }
 
 /// The history as it is.

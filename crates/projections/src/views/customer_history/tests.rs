@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use rentstream_domain::Event;
 use rentstream_domain::stock::Terms;
 
-use super::{CustomerHistory, Row, shown};
+use super::{CustomerHistory, Row, Shown};
 use crate::fixtures::*;
 use crate::view::View;
 
@@ -36,7 +36,7 @@ proptest! {
 #[test]
 fn a_cancelled_rental_shows_delivery_off_and_money_back() {
     let row = row::<CustomerHistory>(&cancelled_while_under_way().concat());
-    let shown = shown(serde_json::to_value(row).unwrap());
+    let shown = Shown::of(serde_json::to_value(row).unwrap());
     assert_eq!(shown["status"], "cancelled");
     assert_eq!(shown["payment"]["status"], "refunded");
     assert_eq!(shown["delivery"]["status"], "cancelled");

@@ -1,5 +1,6 @@
 use rentstream_domain::rental::RentalEvent;
 use rentstream_domain::stock::Terms;
+use serde_json::json;
 
 use super::{Messages, shown};
 use crate::fixtures::*;
@@ -32,7 +33,7 @@ fn what_nobody_is_told_of_touches_no_row() {
 #[test]
 fn a_message_is_shown_with_title_and_words() {
     let row = row::<Messages>(&[requested(LOAN), started()]);
-    let message = shown(&row.said[0].notice, row.subject.as_ref());
+    let message = json!(shown(row.said[0].notice.clone(), row.subject.as_ref()));
     assert_eq!(message["kind"], "delivery_started");
     assert_eq!(message["title"], "채식주의자");
     assert_eq!(message["text"]["ko"], "‘채식주의자’ 배송이 시작되었습니다.");
@@ -42,5 +43,5 @@ fn a_message_is_shown_with_title_and_words() {
 #[test]
 fn a_message_about_a_rental_whose_request_is_not_known_has_no_words() {
     let row = row::<Messages>(&[rental(RentalEvent::RentalCancelled { customer_id: CUSTOMER, at: noon() })]);
-    assert_eq!(shown(&row.said[0].notice, None)["text"], serde_json::Value::Null);
+    assert_eq!(json!(shown(row.said[0].notice.clone(), None))["text"], serde_json::Value::Null);
 }
