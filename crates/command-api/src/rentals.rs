@@ -9,14 +9,14 @@ use axum::http::StatusCode;
 use bytes::Bytes;
 use rentstream_domain::customer::{Customer, CustomerError};
 use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
-use rentstream_domain::processes::{renting, returning};
+use rentstream_domain::processes::{Journey, renting, returning};
 use rentstream_domain::rental::{
     Order as RentalOrder, PaymentMethod, RejectionReason, Rental, RentalCommand, RentalError, RentalState,
 };
 use rentstream_domain::stock::{Fulfilment, Stock, StockError};
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{Currency, CustomerId, DeliveryId, ItemId, PaymentId, Refusal, RentalId};
-use rentstream_infra::driver::Rest;
+use rentstream_infra::driver::{Look, Rest};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id, MaybeBody};
@@ -261,13 +261,26 @@ impl Writes {
     /// Takes a requested rental to its answer.
     async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer<Taken, 201>, Problem> {
         let context = intent.context(Some(rental_id.0));
-        let rest = self.driver.drive(&renting::PROCESS, rental_id, &context).await.map_err(|error| {
-            warn!(%rental_id, %error, "Left to the renting process");
-            Problem::from(error).with("rental_id", json!(rental_id))
-        })?;
+        let rest = match self.driver.drive(&renting::PROCESS, rental_id, &context).await {
+            Ok(rest) => rest,
+            Err(error) => {
+                warn!(%rental_id, %error, "Left to the renting process");
+                // What is decided is answered; only what comes after, as calling off a charge, is still to do.
+                self.decided(rental_id).await.ok_or_else(|| {
+                    Problem::from(error).with("rental_id", json!(rental_id))
+                })?
+            }
+        };
         let answer = answer(&rest)?;
         info!(%rental_id, status = answer.status.as_u16(), position = answer.position, "Answered a rental");
         Ok(answer)
+    }
+
+    /// A rental as it stands, if there's something to be said of it already.
+    async fn decided(&self, rental_id: RentalId) -> Option<Rest<Journey>> {
+        let (journey, position) = rental_id.look(&self.driver).await.ok()?;
+        let undecided = matches!(journey.rental.state, RentalState::Unknown | RentalState::Requested { .. });
+        (!undecided).then_some(Rest { until: None, position, journey })
     }
 }
 
