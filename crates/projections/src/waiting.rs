@@ -54,6 +54,11 @@ impl Seen {
         Some(self.positions.get(view)?.subscribe())
     }
 
+    /// Up to where a view has seen the log, as far as its projectors have told.
+    pub(crate) fn told(&self, view: &str) -> u64 {
+        self.positions.get(view).map_or(0, |position| *position.borrow())
+    }
+
     /// Waits until a view has seen a position.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use rentstream_infra::http::Problem;
 use rentstream_infra::log::{pause, signed, unsigned};
 use serde_json::{Value, json};
 use sqlx::Row as _;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -30,10 +30,21 @@ const PAGE: i64 = 200;
 /// Changes that may wait for a watcher. One that is slower reads for itself.
 const WAITING: usize = 32;
 
+/// Watchers that read for themselves at once. Others wait: however many come back together, connections are
+/// left for everybody else.
+const READERS: usize = 4;
+
 /// Who watches which customer's history; cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Hub {
     state: Arc<Mutex<State>>,
+    readers: Arc<Semaphore>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { state: Arc::default(), readers: Arc::new(Semaphore::new(READERS)) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -79,11 +90,23 @@ impl Hub {
         state.watched.entry(customer).or_insert_with(|| broadcast::channel(WAITING).0).subscribe()
     }
 
-    /// Somebody has read for themselves up to there and hears the rest: also after a dropped database, which is
-    /// behind what was told.
-    pub(super) fn has_read(&self, position: u64) {
+    /// What a watcher reads for itself, to hear the rest afterwards.
+    ///
+    /// # Errors
+    /// `views-unavailable` when the views' database can't be reached.
+    pub(super) async fn read(
+        &self,
+        reads: &Reads,
+        customer: CustomerId,
+        after: u64,
+    ) -> Result<Changes, Problem> {
+        let turn = self.readers.acquire().await.map_err(|_| Problem::internal())?;
+        let found = changes(reads, &[customer.0], after).await?;
+        drop(turn);
+        // After a dropped database the view is behind what was told; what this watcher hasn't read is told again.
         let mut state = self.state();
-        state.told = state.told.map(|told| told.min(position));
+        state.told = state.told.map(|told| told.min(found.seen));
+        Ok(found)
     }
 
     /// Looks whenever the view has changed, until shutdown.
@@ -164,7 +187,7 @@ impl Hub {
 ///
 /// # Errors
 /// `views-unavailable` when the views' database can't be reached.
-pub(super) async fn changes(reads: &Reads, customers: &[Uuid], after: u64) -> Result<Changes, Problem> {
+async fn changes(reads: &Reads, customers: &[Uuid], after: u64) -> Result<Changes, Problem> {
     // One statement, so rows and position are of one moment.
     let found = sqlx::query(
         "SELECT v.position, r.changed_position, r.customer_id, r.row

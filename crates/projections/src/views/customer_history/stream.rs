@@ -15,14 +15,16 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use futures::stream::{self, Stream};
 use rentstream_domain::CustomerId;
+use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
-use rentstream_infra::http::{Problem, position};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::hub::{Change, Told, changes};
+use super::CustomerHistory;
+use super::hub::{Change, Told};
 use crate::reads::{After, Reads};
+use crate::view::View;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Proxies that gather an answer before they pass it on are asked not to.
@@ -47,37 +49,28 @@ pub(super) async fn watch(
     caller.may_act_for(customer)?;
     let after = last_event_id(&headers)?.map(|id| ("Last-Event-ID", id));
     let after = after.or(asked.after.map(|after| ("after", after)));
-    let told = reads.hub.watch(customer);
-    // A first look, so that a database that is away is answered as such.
-    let first = changes(&reads, &[customer.0], after.map_or(u64::MAX, |(_, id)| id)).await?;
-    reads.hub.has_read(first.seen);
-    let sent = match after {
-        None => first.seen,
-        Some((field, id)) => {
-            if id > first.seen && reads.log.head().await.is_ok_and(|head| id > head) {
-                return Err(Problem::invalid(field, "nothing has happened at that position yet"));
-            }
-            id
-        }
-    };
+    if let Some((field, id)) = after
+        && id > reads.seen.told(CustomerHistory::NAME)
+        && reads.log.head().await.is_ok_and(|head| id > head)
+    {
+        return Err(Problem::invalid(field, "nothing has happened at that position yet"));
+    }
     let watcher = Watcher {
         customer,
-        sent,
-        waiting: first.rows.into_iter().map(Arc::new).collect(),
-        behind: first.more,
-        told,
+        sent: after.map(|(_, id)| id),
+        begun: false,
+        waiting: VecDeque::new(),
+        behind: true,
+        told: reads.hub.watch(customer),
         reads: reads.clone(),
     };
-    // A client that has got nothing yet has an id to come back with, too.
-    let hello = Event::default().retry(COME_BACK).id(sent.to_string());
-    let events = stream::iter([hello])
-        .chain(watcher.events())
+    let events = watcher
+        .events()
         .map(Ok::<_, Infallible>)
         .take_until(reads.closing.cancelled_owned())
         .take_until(tokio::time::sleep(AT_MOST));
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("still here");
-    let streamed = Sse::new(events).keep_alive(heartbeat);
-    Ok((position(first.seen), [UNBUFFERED], streamed).into_response())
+    Ok(([UNBUFFERED], Sse::new(events).keep_alive(heartbeat)).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
@@ -89,8 +82,9 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 /// One open stream.
 struct Watcher {
     customer: CustomerId,
-    /// The last position that was sent.
-    sent: u64,
+    /// The last position that was sent; nothing until it's known where now is.
+    sent: Option<u64>,
+    begun: bool,
     /// Rows that were found and not sent yet.
     waiting: VecDeque<Arc<Change>>,
     /// There may be rows in the table that neither were found nor will be told.
@@ -102,19 +96,34 @@ struct Watcher {
 impl Watcher {
     fn events(self) -> impl Stream<Item = Event> {
         stream::unfold(self, async |mut watcher| {
-            let change = watcher.next().await?;
-            let event =
-                Event::default().event("rental").id(change.position.to_string()).data(change.data.as_str());
+            let event = if watcher.begun {
+                let change = watcher.next().await?;
+                Event::default().event("rental").id(change.position.to_string()).data(change.data.as_str())
+            } else {
+                // A client that has got nothing yet has an id to come back with, too.
+                watcher.begun = true;
+                Event::default().retry(COME_BACK).id(watcher.begin().await.to_string())
+            };
             Some((event, watcher))
         })
+    }
+
+    /// Where the stream begins.
+    async fn begin(&mut self) -> u64 {
+        loop {
+            match self.sent {
+                Some(sent) => return sent,
+                None => self.read().await,
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Arc<Change>> {
         loop {
             // What comes twice, or is older than what was sent, is known by its position.
             while let Some(change) = self.waiting.pop_front() {
-                if change.position > self.sent {
-                    self.sent = change.position;
+                if self.sent.is_none_or(|sent| change.position > sent) {
+                    self.sent = Some(change.position);
                     return Some(change);
                 }
             }
@@ -132,9 +141,9 @@ impl Watcher {
     }
 
     async fn read(&mut self) {
-        match changes(&self.reads, &[self.customer.0], self.sent).await {
+        match self.reads.hub.read(&self.reads, self.customer, self.sent.unwrap_or(u64::MAX)).await {
             Ok(found) => {
-                self.reads.hub.has_read(found.seen);
+                self.sent.get_or_insert(found.seen);
                 self.behind = found.more;
                 self.waiting.extend(found.rows.into_iter().map(Arc::new));
             }
