@@ -58,8 +58,9 @@ impl View for Catalogue {
     const INDEXES: &'static [&'static str] = &[
         "(registered_position) WHERE offered",
         "(shop, registered_position) WHERE offered",
-        "USING gin (words)",
-        "USING gin (letters gin_trgm_ops)",
+        // What waits in a pending list would be read whole by each search.
+        "USING gin (words) WITH (fastupdate = off)",
+        "USING gin (letters gin_trgm_ops) WITH (fastupdate = off)",
     ];
     const EXTENSIONS: &'static [&'static str] = &["pg_trgm", "fuzzystrmatch"];
     type Row = Row;
