@@ -72,7 +72,7 @@ impl ReadSide {
         let read = Self {
             log,
             tables,
-            routes: api::router(reads.clone()).layer(Extension(Auth::new(SECRET))),
+            routes: Router::from(api::router(reads.clone())).layer(Extension(Auth::new(SECRET))),
             auth: Auth::new(SECRET),
             _stop: stop.clone().drop_guard(),
         };

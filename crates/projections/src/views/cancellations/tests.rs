@@ -9,7 +9,7 @@ use crate::fixtures::*;
 use crate::view::View;
 
 fn steps(row: &Row) -> serde_json::Value {
-    let shown = shown(row, None, noon());
+    let shown = json!(shown(row, None, noon()));
     shown["steps"].as_array().unwrap().iter().map(|taken| taken["step"].clone()).collect()
 }
 
@@ -28,7 +28,7 @@ fn the_steps_are_what_has_been_done_in_its_order() {
 fn what_is_under_way_grows_older_and_says_when_it_is_tried_again() {
     let row = row::<Cancellations>(&[wants_out(), called_off()]);
     let waiting = Waiting { attempts: 3, next_try: noon(), last_error: Some("no answer".into()) };
-    let shown = shown(&row, Some(&waiting), noon() + TimeDelta::seconds(90));
+    let shown = json!(shown(&row, Some(&waiting), noon() + TimeDelta::seconds(90)));
     assert_eq!((&shown["status"], &shown["step"]), (&json!("cancelling"), &json!("delivery_cancelled")));
     assert_eq!((&shown["age_seconds"], &shown["attempts"]), (&json!(90), &json!(3)));
 }
@@ -38,7 +38,7 @@ fn a_refused_cancellation_is_over() {
     let refused = rental(RentalEvent::CancellationRefused { customer_id: CUSTOMER, at: noon() });
     let row = row::<Cancellations>(&[wants_out(), refused]);
     assert_eq!(row.status.as_deref(), Some("refused"));
-    assert_eq!(shown(&row, None, noon() + TimeDelta::days(1))["age_seconds"], 0);
+    assert_eq!(json!(shown(&row, None, noon() + TimeDelta::days(1)))["age_seconds"], 0);
 }
 
 #[test]
