@@ -105,11 +105,11 @@ async fn is_as_remembered(
     }
     // By time: the last event of an instant counts for it, the instant before is without it.
     for event in events.iter().step_by(4) {
-        let last = events.iter().filter(|other| other.recorded_at <= event.recorded_at).next_back().unwrap();
+        let last = events.iter().rfind(|other| other.recorded_at <= event.recorded_at).unwrap();
         let at = |time: DateTime<Utc>| format!("as_of={}", time.format("%Y-%m-%dT%H:%M:%S%.6fZ"));
         let then = list(read, customer, 100, &at(event.recorded_at)).await;
         assert_eq!(then, remembered[&last.position], "{}", event.recorded_at);
-        let before = events.iter().filter(|other| other.recorded_at < event.recorded_at).next_back();
+        let before = events.iter().rfind(|other| other.recorded_at < event.recorded_at);
         let just_before =
             list(read, customer, 100, &at(event.recorded_at - TimeDelta::microseconds(1))).await;
         assert_eq!(just_before, before.map_or(Vec::new(), |before| remembered[&before.position].clone()));

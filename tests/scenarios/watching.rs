@@ -84,7 +84,7 @@ async fn a_connection_that_was_cut_is_resumed_and_nothing_is_missed() {
     world.settle().await;
     let mut watch = world.get(&stream(&minji)).by(&minji).header("last-event-id", &last_id).watch().await;
     // What has changed comes once and as it is, in the order in which it changed; what has not, doesn't.
-    let mut missed = vec![watch.next().await, watch.next().await];
+    let mut missed = [watch.next().await, watch.next().await];
     assert!(missed[0].id < missed[1].id && missed[0].id > last_id.parse().unwrap());
     missed.sort_by_key(|told| told.data["rental_id"] != json!(cancelled.id));
     assert_eq!(row(&missed[0]), world.row(&minji, &cancelled).await);

@@ -266,9 +266,9 @@ impl Writes {
             Err(error) => {
                 warn!(%rental_id, %error, "Left to the renting process");
                 // What is decided is answered; only what comes after, as calling off a charge, is still to do.
-                self.decided(rental_id).await.ok_or_else(|| {
-                    Problem::from(error).with("rental_id", json!(rental_id))
-                })?
+                self.decided(rental_id)
+                    .await
+                    .ok_or_else(|| Problem::from(error).with("rental_id", json!(rental_id)))?
             }
         };
         let answer = answer(&rest)?;
