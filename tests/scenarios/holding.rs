@@ -96,7 +96,7 @@ async fn a_cancelled_hold_charges_nothing_and_frees_its_unit() {
     assert_eq!(world.count(rental.id, "UnitsReleased").await, 1);
     let payment = &world.row(&minji, &rental).await["payment"];
     assert_eq!((&payment["status"], &payment["reason"]), (&json!("declined"), &json!("called_off")));
-    assert_eq!(payment["detail"], "the rental ended before the payment went through; nothing was charged");
+    assert_eq!(payment["detail"], "it was called off before it went through; nothing was charged");
     let cancellations = world.get("/v1/cancellations").by(&minji).after_seen().await.expect(200).items();
     let steps = cancellations[0]["steps"].as_array().unwrap().iter();
     let steps: Vec<_> = steps.map(|taken| taken["step"].as_str().unwrap()).collect();

@@ -144,7 +144,7 @@ pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, shutdown: &Ca
 /// Stops at start where the views' Postgres lacks what a view needs. One that is away is waited for later.
 pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()> {
     match tokio::time::timeout(PREPARE, tables.prepare(views)).await {
-        Ok(Err(error @ sqlx::Error::Configuration(_))) => Err(error).context("VIEWS_DATABASE_URL"),
+        Ok(Err(sqlx::Error::Configuration(why))) => bail!("VIEWS_DATABASE_URL: {why}"),
         Ok(_) | Err(_) => Ok(()),
     }
 }

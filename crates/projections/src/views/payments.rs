@@ -207,7 +207,7 @@ impl From<Row> for Shown {
 /// What a declined payment means, for a person.
 pub(super) fn detail(status: &str, reason: Option<&str>) -> Option<&'static str> {
     (status == "declined").then_some(match reason {
-        Some(CALLED_OFF) => "the rental ended before the payment went through; nothing was charged",
+        Some(CALLED_OFF) => "it was called off before it went through; nothing was charged",
         Some(NOT_ENOUGH_POINTS) => "there were too few points; none were taken",
         Some(_) | None => "the card was declined; nothing was charged",
     })
