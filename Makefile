@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: help run test lint servers
+.PHONY: help run test contract lint servers
 
 help:
-	@echo "make run    install what is missing, start the shop's backend, say what to try next"
-	@echo "make test   install what is missing, pass all tests"
-	@echo "make lint   formatting, clippy, dependency rules"
+	@echo "make run        install what is missing, start the shop's backend, say what to try next"
+	@echo "make test       install what is missing, pass all tests"
+	@echo "make contract   hold the running system against its own description (schemathesis)"
+	@echo "make lint       formatting, clippy, dependency rules"
 
 servers:
 	@sh deploy/install-servers.sh
@@ -16,6 +17,9 @@ run: servers
 
 test: servers
 	cargo test --workspace
+
+contract: servers
+	@sh tests/contract/run.sh
 
 lint:
 	cargo fmt --check

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span, info, warn};
 
 use crate::Writes;
 use crate::answers::{Balance, HeldDeposit};
-use crate::fields::Paying;
+use crate::fields::{ByCard, Paying};
 use crate::intent::Intent;
 use crate::once::{Answer, Order, again};
 
@@ -53,7 +53,7 @@ const REFUSALS: [(u16, &str); 5] = [
 struct Deposit {
     #[schemars(range(min = 1, max = MAX_AMOUNT))]
     amount: i64,
-    #[schemars(with = "Option<PaymentMethod>")]
+    #[schemars(with = "Option<ByCard>")]
     payment: Option<Paying>,
 }
 

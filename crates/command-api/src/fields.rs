@@ -4,7 +4,7 @@ use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::stock::Terms;
 use rentstream_domain::text::Line;
 use rentstream_infra::http::Problem;
-use schemars::Schema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -22,6 +22,14 @@ pub fn no_defaults(schema: &mut Schema) {
     for field in fields.into_iter().flat_map(|fields| fields.values_mut()).filter_map(Value::as_object_mut) {
         field.remove("default");
     }
+}
+
+/// How to pay where points won't do; what [`Paying`] must say there.
+#[derive(JsonSchema)]
+#[schemars(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(dead_code, reason = "says what is taken")]
+pub(crate) enum ByCard {
+    Card { token: Line },
 }
 
 /// How to pay, as a client says it. Read as plain members, so that an error can name the one to blame.

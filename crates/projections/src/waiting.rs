@@ -62,9 +62,13 @@ impl Seen {
     /// Waits until a view has seen a position.
     ///
     /// # Errors
-    /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached.
+    /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached; when there
+    /// can't be such a position.
     pub async fn wait(&self, view: &'static str, after: Option<u64>) -> Result<(), Problem> {
         let Some(after) = after.filter(|after| *after > 0) else { return Ok(()) };
+        if i64::try_from(after).is_err() {
+            return Err(Problem::invalid("after", "no position is as great as that"));
+        }
         let deadline = Instant::now() + BOUND;
         let mut seen = self.positions.get(view).ok_or_else(Problem::internal)?.subscribe();
         loop {

@@ -23,7 +23,13 @@ pub(crate) fn routes(needs: Vec<(&'static str, PgPool)>) -> ApiRouter {
     ApiRouter::new()
         .api_route("/health/live", live)
         .api_route("/health/ready", get_with(ready, told("It can take its work", "anybody", &[])))
-        .api_route("/metrics", get_with(measured, told("What is measured, for Prometheus", "anybody", &[])))
+        .api_route(
+            "/metrics",
+            get_with(measured, |op| {
+                let op = docs::text(op, metrics::CONTENT_TYPE, "Prometheus' text format");
+                told("What is measured", "anybody", &[])(op)
+            }),
+        )
         .with_state(needs)
 }
 

@@ -48,7 +48,12 @@ pub fn publish(routes: ApiRouter) -> Router {
         ..OpenApi::default()
     };
     let router = routes
-        .api_route("/openapi.json", get_with(description, told("This description", "anybody", &[])))
+        .api_route(
+            "/openapi.json",
+            get_with(description, |op| {
+                told("This description", "anybody", &[])(text(op, "application/json", "OpenAPI 3.1"))
+            }),
+        )
         .api_route("/docs", get_with(async move || Html(page), told("A page to read it", "anybody", &[])))
         .finish_api(&mut api);
     complete(&mut api);
@@ -77,6 +82,19 @@ pub fn also<'t, T: JsonSchema>(
     meaning: &str,
 ) -> TransformOperation<'t> {
     aide::generate::in_context(|ctx| answers::<T>(ctx, operation.inner_mut(), status, meaning));
+    operation
+}
+
+/// An answer that isn't JSON with a position.
+pub fn text<'t>(
+    mut operation: TransformOperation<'t>,
+    kind: &'static str,
+    meaning: &str,
+) -> TransformOperation<'t> {
+    let kind = kind.split(';').next().unwrap_or_default();
+    let answer = part(json!({ "description": meaning, "content": { kind: {} } }));
+    let responses = &mut operation.inner_mut().responses.get_or_insert_default().responses;
+    responses.extend(answer.map(|answer| (StatusCode::Code(200), ReferenceOr::Item(answer))));
     operation
 }
 

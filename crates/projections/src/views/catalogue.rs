@@ -145,6 +145,8 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
 #[serde(deny_unknown_fields)]
 struct Asked {
     after: Option<u64>,
+    /// Words of title, maker or tags; slips are forgiven.
+    #[schemars(length(max = finding::LONGEST))]
     q: Option<String>,
     shop: Option<String>,
     limit: Option<i64>,

@@ -21,7 +21,7 @@ use rentstream_domain::delivery::{DeliveryEvent, Parcel};
 use rentstream_domain::payment::PaymentEvent;
 use rentstream_domain::rental::{PaymentMethod, RentalEvent};
 use rentstream_domain::{CustomerId, Event, ItemId, Money, RentalId, Sealed};
-use rentstream_infra::http::docs::told;
+use rentstream_infra::http::docs::{text, told};
 use rentstream_infra::log::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -309,10 +309,10 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
         )
         .api_route(
             "/v1/customers/{id}/stream",
-            get_with(
-                stream::watch,
-                told("The history's rows as they change, as Server-Sent Events", who, &[]),
-            ),
+            get_with(stream::watch, |op| {
+                let op = text(op, "text/event-stream", "Each event is a row as the history shows it.");
+                told("The history's rows as they change, as Server-Sent Events", who, &[])(op)
+            }),
         )
 }
 

@@ -97,6 +97,12 @@ fn never_null(mut schema: Value) -> Value {
     if let Some(members) = schema.as_object_mut() {
         members.remove("default");
         members.remove("description");
+        // A NUL is refused wherever it stands.
+        if members.get("type").is_some_and(|kind| kind == "string")
+            && !["enum", "format", "pattern"].iter().any(|bound| members.contains_key(*bound))
+        {
+            members.insert("pattern".to_owned(), json!("^[^\\u0000]*$"));
+        }
     }
     schema
 }

@@ -136,11 +136,4 @@ impl IntoResponse for Written {
 
 impl OperationOutput for Written {
     type Inner = Value;
-
-    fn inferred_responses(_: &mut GenContext, _: &mut Operation) -> Vec<(Option<u16>, Described)> {
-        part(json!({ "description": "As it is." }))
-            .map(|described| (Some(200), described))
-            .into_iter()
-            .collect()
-    }
 }

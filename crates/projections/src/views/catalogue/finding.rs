@@ -16,7 +16,7 @@ use crate::search;
 use crate::waiting::unavailable;
 
 /// Longer than any title is no search.
-const LONGEST: usize = 200;
+pub(super) const LONGEST: usize = 200;
 
 /// Postgres cuts text into pieces of three letters: of fewer it finds nothing by index.
 const PIECE: usize = 3;

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use rentstream_domain::Event;
 use rentstream_infra::http::Problem;
 use rentstream_infra::log::{Recorded, signed};
+use schemars::JsonSchema;
 use sqlx::Row as _;
 use tracing::{error, warn};
 use uuid::Uuid;
@@ -20,7 +21,8 @@ use crate::view::View;
 use crate::waiting::unavailable;
 
 /// When the history is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged, inline)]
 pub(super) enum Moment {
     /// When the event at this position had happened, and none after it.
     Position(u64),

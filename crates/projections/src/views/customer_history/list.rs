@@ -26,7 +26,8 @@ use crate::waiting::unavailable;
 #[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     after: Option<u64>,
-    /// How it was: at a position, or at a time as in 2026-11-20T12:00:00Z.
+    /// How it was: at a position that has been given out, or at a time as in 2026-11-20T12:00:00Z.
+    #[schemars(with = "Option<Moment>")]
     as_of: Option<String>,
     #[schemars(extend("enum" = Rental::STATUSES))]
     status: Option<String>,
