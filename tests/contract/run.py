@@ -22,7 +22,12 @@ START_WITHIN = 120
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rentstream-contract-") as folder:
         data = pathlib.Path(folder)
-        settings = {**os.environ, "RENTSTREAM_DATA": str(data), "RENTSTREAM_LISTEN": "127.0.0.1:0", "RENTSTREAM_RATE_LIMIT": "off"}
+        settings = {
+            **os.environ,
+            "RENTSTREAM_DATA": str(data),
+            "RENTSTREAM_LISTEN": "127.0.0.1:0",
+            "RENTSTREAM_RATE_LIMIT": "off",
+        }
         # Private servers, whatever the surroundings say.
         for name in ("DATABASE_URL", "VIEWS_DATABASE_URL", "NATS_URL", "PAYMENT_GATEWAY_URL"):
             settings.pop(name, None)
@@ -87,6 +92,7 @@ def contract(url: str, settings: dict) -> int:
     environment = {
         **os.environ,
         "IDS": json.dumps(ids),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "MANAGER": manager,
         "COURIER": token("courier", "contract"),
         "OPERATOR": token("operator", "contract"),
