@@ -255,7 +255,7 @@ async fn stock_up(log: &Log, items: usize) {
             metadata: "{}".to_owned(),
         }];
         let aggregate_id = Uuid::now_v7().to_string();
-        log.append(Append { aggregate_type: Stock::TYPE, aggregate_id, version: 0, events, claim: None })
+        log.append(Append { aggregate_type: Stock::TYPE, aggregate_id, version: 0, events })
     };
     for some in (0..items).step_by(500) {
         try_join_all((some..some + 500).map(append)).await.unwrap();

@@ -68,13 +68,7 @@ async fn log_and_tables() -> (Log, Tables) {
 fn event(customer: Uuid, version: u64, event_type: String, payload: String) -> Append {
     let (event_version, metadata) = ("1".to_owned(), "{}".to_owned());
     let events = vec![NewEvent { id: Uuid::now_v7(), event_type, event_version, payload, metadata }];
-    Append {
-        aggregate_type: Customer::TYPE,
-        aggregate_id: customer.to_string(),
-        version,
-        events,
-        claim: None,
-    }
+    Append { aggregate_type: Customer::TYPE, aggregate_id: customer.to_string(), version, events }
 }
 
 fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {

@@ -103,7 +103,6 @@ impl ReadSide {
             aggregate_id: event.aggregate_id.clone(),
             version: event.sequence - 1,
             events,
-            claim: None,
         };
         self.log.append(append).await.unwrap().position
     }

@@ -44,7 +44,7 @@ impl Writes {
             Ok(answer) if answer.body["type"] == before => {}
             other => return other,
         }
-        let position = self.driver.store().load::<Customer>(id).await?.position;
+        let position = self.driver.store().ask(id, |_: &Customer| ()).await?.position;
         Ok(Answer::done(&ThisCustomer { customer_id: id }, position).with(StatusCode::OK))
     }
 }

@@ -1,5 +1,7 @@
 //! Registering as a customer, correcting the profile, being forgotten.
 
+use std::sync::Arc;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::{patch_with, post_with};
 use axum::extract::State;
@@ -70,7 +72,7 @@ async fn register(
     let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Register { profile, at: writes.driver.now() },
-        body: &move |_| ThisCustomer { customer_id: id },
+        body: Arc::new(move |_| ThisCustomer { customer_id: id }),
         about: None,
     };
     let registered = writes.once(&intent, &bytes, order).await;
@@ -108,7 +110,7 @@ async fn revise(
     let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Revise { revision, at: writes.driver.now() },
-        body: &move |_| ThisCustomer { customer_id: id },
+        body: Arc::new(move |_| ThisCustomer { customer_id: id }),
         about: None,
     };
     writes.once(&intent, &bytes, order).await
@@ -126,7 +128,7 @@ async fn forget(
     let order = Order::<Customer, _> {
         id: id.0,
         command: CustomerCommand::Forget { at: writes.driver.now() },
-        body: &move |_| Forgotten { customer_id: id, forgotten: true },
+        body: Arc::new(move |_| Forgotten { customer_id: id, forgotten: true }),
         about: None,
     };
     writes.once(&intent, b"", order).await
@@ -138,7 +140,7 @@ impl Writes {
         if let Some(key) = self.keys.find(id).await.map_err(StoreError::from)? {
             return Ok(key);
         }
-        let forgotten = self.driver.store().load::<Customer>(id).await?.aggregate.forgotten;
+        let forgotten = self.driver.store().ask(id, |customer: &Customer| customer.forgotten).await?.says;
         let why = if forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
         Err(Refusal::from(why).into())
     }

@@ -1,5 +1,7 @@
 //! The courier's word.
 
+use std::sync::Arc;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
 use axum::extract::State;
@@ -36,13 +38,14 @@ async fn complete(
     let order = Order::<Delivery, _> {
         id: id.0,
         command: DeliveryCommand::Complete { at: writes.driver.now() },
-        body: &move |_| ThisDelivery { delivery_id: id, status: "completed" },
+        body: Arc::new(move |_| ThisDelivery { delivery_id: id, status: "completed" }),
         about: None,
     };
     let mut answer = writes.once(&intent, b"", order).await?;
     if let Delivery::Started { parcel: Parcel { rental_id, .. } } = under_way {
         // So that the answer's position shows the rental delivered. The process would do it a moment later.
-        match writes.driver.drive(&fulfilling::PROCESS, rental_id, &intent.context(Some(rental_id.0))).await {
+        let context = intent.context(Some(rental_id.0));
+        match writes.driver.drive(&fulfilling::PROCESS, rental_id, &context, answer.position).await {
             Ok(rest) => answer.position = answer.position.max(rest.position),
             Err(error) => warn!(%rental_id, %error, "Left to the fulfilling process"),
         }

@@ -1,5 +1,7 @@
 //! Paying in points: in cash to a manager, or by card.
 
+use std::sync::Arc;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
 use axum::extract::State;
@@ -16,8 +18,7 @@ use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::{Body, Id};
 use rentstream_infra::http::docs::{also, told};
-use rentstream_infra::log::Claim;
-use rentstream_infra::store::StoreError;
+use rentstream_infra::store::{Claiming, Keep, StoreError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -97,7 +98,7 @@ impl Writes {
         let order = Order::<Customer, _> {
             id: id.0,
             command: CustomerCommand::Deposit { amount, at: self.driver.now() },
-            body: &|customer: &Customer| Balance { balance: customer.points, payment_id: None },
+            body: Arc::new(|customer: &Customer| Balance { balance: customer.points, payment_id: None }),
             about: None,
         };
         self.once(intent, bytes, order).await
@@ -116,12 +117,11 @@ impl Writes {
             // Begun before, perhaps by a process that is no more: go on from there.
             Some(_) => {}
             None => {
-                let claim = Claim {
-                    caller: intent.subject().to_owned(),
-                    key: key.clone(),
-                    fingerprint: intent.fingerprint(&bytes),
-                    answer: None,
+                let later = |requested: Result<&Payment, &Refusal>| match requested {
+                    Ok(_) => Keep::Later,
+                    Err(_) => Keep::Nothing,
                 };
+                let claim = intent.claiming(key, &bytes, later);
                 if let Err(error) = self.bill(intent, payment_id, bill, Some(claim)).await {
                     // Another replica may have been quicker, and what it did may be why this did not go.
                     match self.settled(intent, key, &bytes).await? {
@@ -150,23 +150,23 @@ impl Writes {
         intent: &Intent,
         payment_id: PaymentId,
         bill: Bill,
-        claim: Option<Claim>,
+        claim: Option<Claiming<Payment>>,
     ) -> Result<(), Problem> {
         let store = self.driver.store();
-        let customer = store.load::<Customer>(bill.customer_id).await?.aggregate;
-        customer.admits(bill.amount.amount).map_err(Refusal::from)?;
+        let amount = bill.amount.amount;
+        let admitted =
+            store.ask(bill.customer_id, move |customer: &Customer| customer.admits(amount)).await?;
+        admitted.says.map_err(Refusal::from)?;
         let command = PaymentCommand::Request { bill, at: self.driver.now() };
         let context = intent.context(Some(payment_id.0));
-        let answer = claim.map(|claim| move |_: &Payment| claim.clone());
-        let answer = answer.as_ref().map(|answer| answer as &(dyn Fn(&Payment) -> Claim + Send + Sync));
-        store.execute::<Payment>(payment_id.0, command, &context, answer).await?;
+        store.decide(payment_id, command, &context, claim, |_: &Payment| ()).await?;
         Ok(())
     }
 
     /// Takes a requested deposit to its answer.
     async fn pay_in(&self, intent: &Intent, payment_id: PaymentId) -> Result<Answer<Balance>, Problem> {
         let context = intent.context(Some(payment_id.0));
-        let driven = self.driver.drive(&depositing::PROCESS, payment_id, &context).await;
+        let driven = self.driver.drive(&depositing::PROCESS, payment_id, &context, 0).await;
         let rest = driven.map_err(|error| {
             warn!(%payment_id, %error, "Left to the depositing process");
             Problem::from(error).with("payment_id", json!(payment_id))

@@ -6,9 +6,10 @@ use aide::openapi::Operation;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
+use rentstream_domain::Refusal;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::{Problem, docs};
-use rentstream_infra::store::Context;
+use rentstream_infra::store::{Claiming, Context, Keep};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -86,6 +87,17 @@ impl Intent {
             idempotency_key: self.key.clone(),
             traceparent: self.traceparent.clone(),
         }
+    }
+
+    /// Takes the key for this request, in the transaction of what comes of it.
+    pub fn claiming<A>(
+        &self,
+        key: &str,
+        body: &[u8],
+        keep: impl Fn(Result<&A, &Refusal>) -> Keep + Send + Sync + 'static,
+    ) -> Claiming<A> {
+        let (caller, key) = (self.subject().to_owned(), key.to_owned());
+        Claiming { caller, key, fingerprint: self.fingerprint(body), keep: Box::new(keep) }
     }
 
     /// What tells this request from another one with the same key.

@@ -1,5 +1,7 @@
 //! Offering items: register, revise, retire, restock.
 
+use std::sync::Arc;
+
 use aide::axum::ApiRouter;
 use aide::axum::routing::{patch_with, post_with};
 use axum::extract::State;
@@ -94,7 +96,7 @@ async fn register(
     let order = Order::<Stock, _> {
         id: id.0,
         command: StockCommand::Register { details, units: value.units, at: writes.driver.now() },
-        body: &move |_| ThisItem { item_id: id },
+        body: Arc::new(move |_| ThisItem { item_id: id }),
         about: None,
     };
     writes.once(&intent, &bytes, order).await
@@ -139,7 +141,7 @@ async fn revise(
     Body { value, bytes }: Body<Revision>,
 ) -> Result<Answer<ThisItem>, Problem> {
     caller.must_be(&[Role::Manager])?;
-    let old = writes.driver.store().load::<Stock>(id).await?.aggregate.details;
+    let old = writes.driver.store().ask(id, |stock: &Stock| stock.details.clone()).await?.says;
     let old = old.ok_or_else(|| Problem::from(Refusal::from(StockError::Unknown)))?;
     let details = checked(Details {
         title: value.title.unwrap_or(old.title),
@@ -155,7 +157,7 @@ async fn revise(
         shop: value.shop.unwrap_or(old.shop),
     })?;
     let command = StockCommand::Revise { details, at: writes.driver.now() };
-    writes.once(&intent, &bytes, to_stock(id, command, &move |_| ThisItem { item_id: id })).await
+    writes.once(&intent, &bytes, to_stock(id, command, move |_| ThisItem { item_id: id })).await
 }
 
 async fn retire(
@@ -166,7 +168,7 @@ async fn retire(
 ) -> Result<Answer<ThisItem>, Problem> {
     caller.must_be(&[Role::Manager])?;
     let command = StockCommand::Retire { at: writes.driver.now() };
-    writes.once(&intent, b"", to_stock(id, command, &move |_| ThisItem { item_id: id })).await
+    writes.once(&intent, b"", to_stock(id, command, move |_| ThisItem { item_id: id })).await
 }
 
 /// Either of the two.
@@ -197,11 +199,13 @@ async fn count(
         _ => return Err(Problem::invalid("add", "give either `add` or `withdraw`")),
     };
     let answer = |stock: &Stock| Available { available: stock.available };
-    writes.once(&intent, &bytes, to_stock(id, command, &answer)).await
+    writes.once(&intent, &bytes, to_stock(id, command, answer)).await
 }
 
-type Shown<'a, T> = &'a (dyn Fn(&Stock) -> T + Send + Sync);
-
-fn to_stock<T>(id: ItemId, command: StockCommand, body: Shown<'_, T>) -> Order<'_, Stock, T> {
-    Order { id: id.0, command, body, about: None }
+fn to_stock<T>(
+    id: ItemId,
+    command: StockCommand,
+    body: impl Fn(&Stock) -> T + Send + Sync + 'static,
+) -> Order<Stock, T> {
+    Order { id: id.0, command, body: Arc::new(body), about: None }
 }

@@ -1,6 +1,7 @@
 //! The same request twice: the first answer again, kept in the transaction of its events.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aide::OperationOutput;
@@ -13,8 +14,8 @@ use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::Refusal;
 use rentstream_infra::http::{Problem, docs, position};
-use rentstream_infra::log::{Answered, Append, AppendError, Claim};
-use rentstream_infra::store::StoreError;
+use rentstream_infra::log::Answered;
+use rentstream_infra::store::{Keep, StoreError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -101,13 +102,13 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
 }
 
 /// A command to one aggregate, and how to answer it.
-pub struct Order<'a, A: Aggregate, T> {
+pub struct Order<A: Aggregate, T> {
     /// Whose stream.
     pub id: Uuid,
     /// The command.
     pub command: A::Command,
     /// What to answer, from the aggregate as it is afterwards.
-    pub body: &'a (dyn Fn(&A) -> T + Send + Sync),
+    pub body: Arc<dyn Fn(&A) -> T + Send + Sync>,
     /// What the events are about, for their metadata.
     pub about: Option<Uuid>,
 }
@@ -117,55 +118,43 @@ impl Writes {
     ///
     /// # Errors
     /// A problem; nothing has been written then.
-    pub async fn once<A, T: Serialize, const STATUS: u16>(
+    pub async fn once<A, T: Serialize + Send + 'static, const STATUS: u16>(
         &self,
         intent: &Intent,
         body: &[u8],
-        order: Order<'_, A, T>,
+        order: Order<A, T>,
     ) -> Result<Answer<T, STATUS>, Problem>
     where
-        A: Aggregate<Services = ()>,
+        A: Aggregate<Services = ()> + 'static,
         A::Command: Clone + Send,
-        A::Error: Into<Refusal> + Send,
+        A::Error: Into<Refusal>,
     {
         let store = self.driver.store();
         let context = intent.context(order.about);
+        let body_of = order.body.clone();
+        let tell = move |aggregate: &A| body_of(aggregate);
         let Some(key) = &intent.key else {
-            let done = store.execute::<A>(order.id, order.command, &context, None).await?;
-            return Ok(Answer::done(&(order.body)(&done.aggregate), done.position));
+            let done = store.decide(order.id, order.command, &context, None, tell).await?;
+            return Ok(Answer::done(&done.says, done.position));
         };
         let _turn = self.turn(intent, key).await;
         if let Some(answered) = self.answered(intent, key, body).await? {
             return again(answered);
         }
-        let claim = |answer: Option<(StatusCode, Value)>| Claim {
-            caller: intent.subject().to_owned(),
-            key: key.clone(),
-            fingerprint: intent.fingerprint(body),
-            answer: answer.map(|(status, body)| (status.as_u16(), body.to_string())),
+        let body_of = order.body;
+        let keep = move |decided: Result<&A, &Refusal>| match decided {
+            Ok(aggregate) => Keep::Answer(STATUS, json!(body_of(aggregate)).to_string()),
+            // A refusal is an answer too: what was refused once isn't done by a repeat.
+            Err(refusal) => {
+                let problem = Problem::from(*refusal);
+                Keep::Answer(problem.status.as_u16(), problem.body().to_string())
+            }
         };
-        let claimed = |aggregate: &A| claim(Some((status(STATUS), json!((order.body)(aggregate)))));
-        match store.execute::<A>(order.id, order.command, &context, Some(&claimed)).await {
-            Ok(done) => Ok(Answer::done(&(order.body)(&done.aggregate), done.position)),
+        let claiming = intent.claiming(key, body, keep);
+        match store.decide(order.id, order.command, &context, Some(claiming), tell).await {
+            Ok(done) => Ok(Answer::done(&done.says, done.position)),
             // Another replica was quicker with the same key.
             Err(StoreError::Claimed) => self.first(intent, key, body).await,
-            Err(StoreError::Refused(refusal)) => {
-                let problem = Problem::from(refusal);
-                let answer = claim(Some((problem.status, problem.body())));
-                let keep = Append {
-                    aggregate_type: A::TYPE,
-                    aggregate_id: format!("{}/{key}", intent.subject()),
-                    version: 0,
-                    events: vec![],
-                    claim: Some(answer),
-                };
-                match store.log().append(keep).await {
-                    // Another replica was quicker, and what it did may be why this was refused.
-                    Err(AppendError::Claimed) => self.first(intent, key, body).await,
-                    // A refusal that can't be kept is still a refusal.
-                    Ok(_) | Err(_) => Err(problem),
-                }
-            }
             Err(error) => Err(error.into()),
         }
     }

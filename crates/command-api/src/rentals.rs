@@ -2,6 +2,7 @@
 
 mod answer;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aide::axum::ApiRouter;
@@ -21,8 +22,8 @@ use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id, MaybeBody};
 use rentstream_infra::http::docs::{also, told};
-use rentstream_infra::log::{Answered, Claim};
-use rentstream_infra::store::StoreError;
+use rentstream_infra::log::Answered;
+use rentstream_infra::store::{Claiming, Keep, StoreError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -172,13 +173,12 @@ impl Writes {
         bytes: &[u8],
     ) -> Result<(), Problem> {
         let order = self.order(request).await?;
-        let claim = Claim {
-            caller: intent.subject().to_owned(),
-            key: key.to_owned(),
-            fingerprint: intent.fingerprint(bytes),
-            answer: None,
+        let later = |requested: Result<&Rental, &Refusal>| match requested {
+            Ok(_) => Keep::Later,
+            Err(_) => Keep::Nothing,
         };
-        Ok(self.request(intent, rental_id, order, Some(claim)).await?)
+        let claiming = intent.claiming(key, bytes, later);
+        Ok(self.request(intent, rental_id, order, Some(claiming)).await?)
     }
 
     /// What is known of a key. One that was claimed just now is being answered by another replica: its answer
@@ -204,15 +204,17 @@ impl Writes {
         let Request { customer_id, item_id, units, payment, deliver_to } = request;
         let payment = PaymentMethod::try_from(payment)?;
         let store = self.driver.store();
-        let stock = store.load::<Stock>(item_id).await?.aggregate;
-        let item =
-            stock.details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
-        if stock.retired {
+        let offered = |stock: &Stock| (stock.details.clone(), stock.retired);
+        let known = |customer: &Customer| (customer.profile.clone(), customer.forgotten);
+        let (stock, customer) = tokio::try_join!(store.ask(item_id, offered), store.ask(customer_id, known))?;
+        let (details, retired) = stock.says;
+        let item = details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
+        if retired {
             return Err(refused(StockError::Retired));
         }
-        let customer = store.load::<Customer>(customer_id).await?.aggregate;
-        let Some(profile) = customer.profile else {
-            let why = if customer.forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
+        let (profile, forgotten) = customer.says;
+        let Some(profile) = profile else {
+            let why = if forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
             return Err(refused(why).with("field", json!("customer_id")));
         };
         if payment == (PaymentMethod::Points {}) && item.price.currency != Currency::KRW {
@@ -242,26 +244,17 @@ impl Writes {
         intent: &Intent,
         rental_id: RentalId,
         order: RentalOrder,
-        claim: Option<Claim>,
+        claiming: Option<Claiming<Rental>>,
     ) -> Result<(), StoreError> {
         let command = RentalCommand::Request { order, at: self.driver.now() };
         let context = intent.context(Some(rental_id.0));
-        let store = self.driver.store();
-        match claim {
-            Some(claim) => {
-                store
-                    .execute::<Rental>(rental_id.0, command, &context, Some(&move |_: &Rental| claim.clone()))
-                    .await
-            }
-            None => store.execute::<Rental>(rental_id.0, command, &context, None).await,
-        }
-        .map(drop)
+        self.driver.store().decide(rental_id, command, &context, claiming, |_: &Rental| ()).await.map(drop)
     }
 
     /// Takes a requested rental to its answer.
     async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer<Taken, 201>, Problem> {
         let context = intent.context(Some(rental_id.0));
-        let rest = match self.driver.drive(&renting::PROCESS, rental_id, &context).await {
+        let rest = match self.driver.drive(&renting::PROCESS, rental_id, &context, 0).await {
             Ok(rest) => rest,
             Err(error) => {
                 warn!(%rental_id, %error, "Left to the renting process");
@@ -278,7 +271,7 @@ impl Writes {
 
     /// A rental as it stands, if there's something to be said of it already.
     async fn decided(&self, rental_id: RentalId) -> Option<Rest<Journey>> {
-        let (journey, position) = rental_id.look(&self.driver).await.ok()?;
+        let (journey, position) = rental_id.look(&self.driver, 0).await.ok()?;
         let undecided = matches!(journey.rental.state, RentalState::Unknown | RentalState::Requested { .. });
         (!undecided).then_some(Rest { until: None, position, journey })
     }
@@ -309,7 +302,7 @@ async fn cancel(
     let order = Order::<Rental, _> {
         id: id.0,
         command: RentalCommand::RequestCancellation { reason, at: writes.driver.now() },
-        body: &move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() },
+        body: Arc::new(move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() }),
         about: Some(id.0),
     };
     writes.once(&intent, &bytes, order).await
@@ -326,11 +319,12 @@ async fn give_back(
     let order = Order::<Rental, _> {
         id: id.0,
         command: RentalCommand::Return { at: writes.driver.now() },
-        body: &move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() },
+        body: Arc::new(move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() }),
         about: Some(id.0),
     };
     let mut answer = writes.once(&intent, b"", order).await?;
-    match writes.driver.drive(&returning::PROCESS, id, &intent.context(Some(id.0))).await {
+    let context = intent.context(Some(id.0));
+    match writes.driver.drive(&returning::PROCESS, id, &context, answer.position).await {
         Ok(rest) => answer.position = answer.position.max(rest.position),
         Err(error) => warn!(rental_id = %id, %error, "Left to the returning process"),
     }
@@ -340,9 +334,14 @@ async fn give_back(
 impl Writes {
     /// Whose rental it is, if the caller may act for that customer.
     async fn may_act_on(&self, caller: &Caller, id: RentalId) -> Result<CustomerId, Problem> {
-        let rental = self.driver.store().load::<Rental>(id).await?.aggregate;
-        let order = rental.order.ok_or_else(|| refused(RentalError::Unknown))?;
-        caller.may_act_for(order.customer_id)?;
-        Ok(order.customer_id)
+        let whose = |rental: &Rental| rental.order.as_ref().map(|order| order.customer_id);
+        let store = self.driver.store();
+        // Whose it is never changes, so what is known of it is enough.
+        let customer = match store.recall(id, 0, whose).await?.says {
+            Some(customer) => customer,
+            None => store.ask(id, whose).await?.says.ok_or_else(|| refused(RentalError::Unknown))?,
+        };
+        caller.may_act_for(customer)?;
+        Ok(customer)
     }
 }

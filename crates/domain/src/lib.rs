@@ -33,3 +33,6 @@ pub use event::Event;
 pub use id::{CustomerId, DeliveryId, ItemId, NoticeId, PaymentId, RentalId};
 pub use money::{Currency, Money};
 pub use sealed::Sealed;
+
+/// A fingerprint of these rules' source. What was folded under another one may not be what they'd fold.
+pub const RULES: &str = env!("RENTSTREAM_RULES");

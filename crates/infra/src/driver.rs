@@ -79,7 +79,7 @@ impl Driver {
         &self.store
     }
 
-    /// Takes steps until there's none to take now.
+    /// Takes steps until there's none to take now, on what the log says up to `since` at least.
     ///
     /// # Errors
     /// See [`DriveError`]. What was done is done; driving again goes on from there.
@@ -88,10 +88,11 @@ impl Driver {
         process: &Process<S>,
         subject: S,
         context: &Context,
+        since: u64,
     ) -> Result<Rest<S::Journey>, DriveError> {
         let mut position = 0;
         for _ in 0..STEPS {
-            let (journey, seen) = subject.look(self).await?;
+            let (journey, seen) = subject.look(self, since.max(position)).await?;
             position = position.max(seen);
             let step = (process.next)(&journey, self.clock.now());
             debug!(process = process.name, %subject, ?step, "Next step");

@@ -1,10 +1,12 @@
 //! The log: every event of the shop in one order, in Postgres.
 //!
 //! Positions are 1, 2, 3, … in commit order without holes, so a reader that has seen `n` can only next see
-//! `n + 1` and never has to guess. See `migrations/0001_log.sql` for how an append keeps that promise.
+//! `n + 1` and never has to guess. See `head.rs` for how the shop writes, and `migrations/` for how
+//! an append keeps that promise.
 
 mod answers;
 mod append;
+mod head;
 mod moments;
 mod recorded;
 #[cfg(test)]
@@ -14,13 +16,15 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Row};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use answers::Answered;
 pub use append::{Append, AppendError, Appended, Claim, NewEvent};
+pub(crate) use head::{Batch, Foreign, ForeignEvent, Head, Written};
 pub use recorded::Recorded;
 
+use crate::metrics::{METRICS, gauge};
 use crate::settings::Crash;
 use crate::wakeup;
 
@@ -34,8 +38,8 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Log {
     pool: PgPool,
-    requests: mpsc::Sender<append::Request>,
     head: watch::Sender<u64>,
+    crash: Crash,
 }
 
 impl Log {
@@ -50,8 +54,7 @@ impl Log {
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.application_name("rentstream").options([("jit", "off")]));
         let (head, _) = watch::channel(0);
-        let requests = append::start(pool.clone(), head.clone(), crash);
-        Ok(Self { pool, requests, head })
+        Ok(Self { pool, head, crash })
     }
 
     /// Brings the schema up to date.
@@ -67,12 +70,43 @@ impl Log {
         &self.pool
     }
 
-    /// Appends the events of one command; others' commands share its commit.
+    /// Appends events that come from elsewhere; the shop's own commands go through [`crate::store`].
     ///
     /// # Errors
     /// See [`AppendError`]. Nothing is half written, whatever happens.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        append::send(&self.requests, append).await
+        let appended = self.append_all(&[append]).await?;
+        appended.into_iter().next().unwrap_or(Err(AppendError::Conflict))
+    }
+
+    /// Appends these in one commit, no two of the same stream. One that conflicts fails alone.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. It isn't known then whether it's written.
+    pub async fn append_all(
+        &self,
+        appends: &[Append],
+    ) -> Result<Vec<Result<Appended, AppendError>>, AppendError> {
+        let appended = append::append(&self.pool, appends).await;
+        let appended = appended.map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        if let Some(position) = appended.iter().flatten().map(|appended| appended.position).max() {
+            self.wake(position);
+        }
+        Ok(appended)
+    }
+
+    /// Moves the wake-up on, never back.
+    pub(crate) fn wake(&self, position: u64) {
+        METRICS.log_head.set(gauge(position.max(*self.head.borrow())));
+        self.head.send_if_modified(|head| {
+            let ahead = position > *head;
+            *head = position.max(*head);
+            ahead
+        });
+    }
+
+    pub(crate) fn crash(&self) -> &Crash {
+        &self.crash
     }
 
     /// The events of one stream from `after` on (a sequence; 0 for all), in order.
@@ -150,7 +184,7 @@ impl Log {
     pub async fn listen(self, shutdown: CancellationToken) {
         let heard = |told: Option<&str>| {
             if let Some(position) = told.and_then(|position| position.parse().ok()) {
-                append::wake(&self.head, position);
+                self.wake(position);
             }
         };
         wakeup::listen(&self.pool, "rentstream_appended", shutdown, heard).await;

@@ -76,6 +76,16 @@ metrics! {
         "How long commits to the log took; its count is the commits";
     log_batch: Histogram = Histogram::new(exponential_buckets(1.0, 2.0, 10)), None,
         "Commands that shared a commit to the log";
+    store_hits: Counter = Counter::default(), None,
+        "Commands and looks whose aggregate was in memory";
+    store_misses: Counter = Counter::default(), None,
+        "Commands and looks whose aggregate had to be loaded";
+    store_again: Counter = Counter::default(), None,
+        "Commands that were decided again, as somebody else had written meanwhile";
+    store_held: Gauge = Gauge::default(), None,
+        "Aggregates in memory";
+    store_memory: Gauge = Gauge::default(), Some(Unit::Bytes),
+        "What the aggregates in memory weigh, by their events and snapshots";
     log_events: Family<Named, Counter> = Family::default(), None,
         "Events that this process has appended, by name; RentalHeld counts the holds";
     log_head: Gauge = Gauge::default(), None,

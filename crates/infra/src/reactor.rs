@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::driver::{Driver, Look, Rest};
 use crate::feed::Feed;
-use crate::log::{Log, Recorded, signed};
+use crate::log::{Log, Recorded, signed, unsigned};
 use crate::place;
 use crate::reader::{self, Handled, Handler};
 use crate::spread::spread;
@@ -231,7 +231,7 @@ async fn attempt<S: Look>(process: Process<S>, driver: Driver, pool: PgPool, tas
     let Task { subject, woken_at, attempts } = task;
     let context = Context::of_process(process.name, subject);
     let driven = tokio::select! {
-        driven = driver.drive(&process, S::from(subject), &context) => driven,
+        driven = driver.drive(&process, S::from(subject), &context, unsigned(woken_at)) => driven,
         never = renew(&pool, &driver, process.name, &task) => match never {},
     };
     // If an event has asked for it again meanwhile, `woken_at` differs and its own due date stands.

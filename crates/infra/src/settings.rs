@@ -41,6 +41,8 @@ pub struct Settings {
     pub oidc: Option<Oidc>,
     /// `RENTSTREAM_IDEMPOTENCY_KEEP`, seconds (86400): for how long a request again gets the first answer.
     pub idempotency_keep: Duration,
+    /// `RENTSTREAM_MEMORY`, MiB (64): what a process holds of the aggregates in memory. Here in bytes.
+    pub memory: usize,
     /// `PAYMENT_GATEWAY_URL`. `up` starts a sandbox without it.
     pub gateway_url: Option<String>,
     /// `PAYMENT_GATEWAY_KEY`.
@@ -156,6 +158,16 @@ impl Settings {
                 60..=2_592_000,
                 "a number of seconds from 60 to 2592000",
             )?),
+            memory: usize::try_from(within(
+                &get,
+                "RENTSTREAM_MEMORY",
+                64,
+                0..=65_536,
+                "a number of MiB from 0 to 65536",
+            )?)
+            .unwrap_or_default()
+                * 1024
+                * 1024,
             gateway_url: url(
                 &get,
                 "PAYMENT_GATEWAY_URL",
@@ -295,6 +307,7 @@ impl fmt::Debug for Settings {
             .field("jwt_secret", &masked(&self.jwt_secret))
             .field("oidc", &self.oidc)
             .field("idempotency_keep", &self.idempotency_keep)
+            .field("memory", &self.memory)
             .field("gateway_url", &self.gateway_url)
             .field("gateway_key", &masked(&self.gateway_key))
             .field("gateway_timeout", &self.gateway_timeout)

@@ -1,40 +1,64 @@
-//! Sends commands to aggregates: load, decide, append; again if somebody was quicker.
+//! The aggregates: decide a command, or tell of one, in memory and in the log.
+//!
+//! Whatever is asked goes to the one [`writer`] of this store, which holds the aggregates in memory and shares
+//! commits among all who ask. See `docs/adr/0010-aggregates-in-memory.md` for why that is exact.
 
-use std::collections::HashMap;
-use std::fmt::Display;
-use std::sync::Arc;
+mod job;
+mod loads;
+mod memory;
+#[cfg(test)]
+mod tests;
+mod writer;
 
-use cqrs_es::event_sink::EventSink;
-use cqrs_es::{Aggregate, DomainEvent};
-use lockable::LockPool;
+use std::marker::PhantomData;
+
+use cqrs_es::Aggregate;
+use rentstream_domain::customer::Customer;
+use rentstream_domain::delivery::Delivery;
+use rentstream_domain::payment::Payment;
+use rentstream_domain::rental::Rental;
+use rentstream_domain::stock::Stock;
 use rentstream_domain::{Command, Refusal};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::log::{Append, AppendError, Claim, Log, NewEvent};
+use self::job::{Ask, Job, Order};
+use self::writer::Writer;
+use crate::log::Log;
 
-/// How often a command is decided anew because another process continued the stream.
-const TRIES: u32 = 20;
+pub use job::{Claiming, Keep, Keeping};
 
-/// The aggregates, as the log has them.
+/// What a process holds of the aggregates in memory unless it's told otherwise, in bytes.
+pub const MEMORY: usize = 64 * 1024 * 1024;
+/// Jobs that may wait for the writer. Past it a caller is told to come back.
+const QUEUE: usize = 4096;
+/// The aggregates' types, as the log names them.
+const TYPES: [&str; 5] = [Customer::TYPE, Stock::TYPE, Rental::TYPE, Payment::TYPE, Delivery::TYPE];
+
+/// The aggregates, as the log has them. Cheap to clone; each made anew has a writer and a memory of its own.
 #[derive(Clone)]
 pub struct Store {
     log: Log,
-    /// One command at a time for each stream in this process: they would only conflict.
-    streams: Arc<LockPool<(&'static str, Uuid)>>,
+    jobs: mpsc::Sender<Box<dyn Job>>,
 }
 
 /// Who sends a command, and on whose behalf; becomes the events' metadata.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Context {
     /// The caller's subject, or the process's name.
     pub actor: String,
     /// The rental, or the deposit, that all this is about.
+    #[serde(rename = "correlation_id", skip_serializing_if = "Option::is_none")]
     pub correlation: Option<Uuid>,
     /// What led to the command: a request's id, or a process's deterministic name for it.
+    #[serde(rename = "causation_id", skip_serializing_if = "Option::is_none")]
     pub causation: Option<String>,
     /// The request's Idempotency-Key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
 
@@ -45,19 +69,19 @@ impl Context {
     }
 
     fn metadata(&self) -> Result<String, serde_json::Error> {
-        let correlation = self.correlation.map(|id| id.to_string());
-        let fields: HashMap<&str, &str> = [
-            ("actor", Some(self.actor.as_str())),
-            ("correlation_id", correlation.as_deref()),
-            ("causation_id", self.causation.as_deref()),
-            ("idempotency_key", self.idempotency_key.as_deref()),
-            ("traceparent", self.traceparent.as_deref()),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
-        serde_json::to_string(&fields)
+        serde_json::to_string(self)
     }
+}
+
+/// What is told of an aggregate as it stands in the log.
+#[derive(Clone, Debug)]
+pub struct Done<T> {
+    /// What was asked for.
+    pub says: T,
+    /// How many events it has.
+    pub version: u64,
+    /// Where the last of them is in the log; 0 for none.
+    pub position: u64,
 }
 
 /// An aggregate as it stands in the log.
@@ -69,6 +93,12 @@ pub struct Loaded<A> {
     pub version: u64,
     /// Where the last of them is in the log; 0 for none.
     pub position: u64,
+}
+
+impl<A> From<Done<A>> for Loaded<A> {
+    fn from(Done { says: aggregate, version, position }: Done<A>) -> Self {
+        Self { aggregate, version, position }
+    }
 }
 
 /// Why a command did not go through.
@@ -98,9 +128,16 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl Store {
-    /// The aggregates of a log.
+    /// The aggregates of a log, with a memory of [`MEMORY`].
     pub fn new(log: Log) -> Self {
-        Self { log, streams: Arc::new(LockPool::new()) }
+        Self::with_memory(log, MEMORY)
+    }
+
+    /// The aggregates of a log; so many bytes of them are held in memory, by what their events and snapshots weigh.
+    pub fn with_memory(log: Log, budget: usize) -> Self {
+        let (jobs, asked) = mpsc::channel(QUEUE);
+        tokio::spawn(Writer::new(log.clone(), budget).run(asked));
+        Self { log, jobs }
     }
 
     /// The log behind.
@@ -108,72 +145,102 @@ impl Store {
         &self.log
     }
 
-    /// Folds an aggregate's events.
+    /// Sends a command to an aggregate, and tells of it as it is afterwards.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Nothing has changed then; but for [`StoreError::Unavailable`], where that isn't known.
+    pub async fn decide<A, T>(
+        &self,
+        id: impl Into<Uuid>,
+        command: A::Command,
+        context: &Context,
+        claiming: Option<Claiming<A>>,
+        tell: impl Fn(&A) -> T + Send + 'static,
+    ) -> Result<Done<T>, StoreError>
+    where
+        A: Aggregate<Services = ()> + 'static,
+        A::Command: Clone + Send,
+        A::Error: Into<Refusal>,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let (id, context) = (id.into(), context.clone());
+        self.submit(Box::new(Order { id, command, context, claiming, tell, reply, told: None }))?;
+        answer.await.map_err(|_| ending())?
+    }
+
+    /// As [`Store::decide`], giving back the whole aggregate.
+    ///
+    /// # Errors
+    /// See [`Store::decide`].
+    pub async fn execute<A>(
+        &self,
+        id: impl Into<Uuid>,
+        command: A::Command,
+        context: &Context,
+        claiming: Option<Claiming<A>>,
+    ) -> Result<Loaded<A>, StoreError>
+    where
+        A: Aggregate<Services = ()> + Clone + 'static,
+        A::Command: Clone + Send,
+        A::Error: Into<Refusal>,
+    {
+        Ok(self.decide(id, command, context, claiming, A::clone).await?.into())
+    }
+
+    /// Tells of an aggregate as it is now: with every event that was in the log when this was asked.
     ///
     /// # Errors
     /// When Postgres can't be reached or an event can't be read.
-    pub async fn load<A: Aggregate>(&self, id: impl Display) -> Result<Loaded<A>, StoreError> {
-        let id = id.to_string();
-        let mut loaded = Loaded { aggregate: A::default(), version: 0, position: 0 };
-        for recorded in self.log.stream(A::TYPE, &id, 0).await? {
-            let event = serde_json::from_str(recorded.payload.get()).map_err(|error| {
-                StoreError::Unreadable(format!("event {} does not read: {error}", recorded.position))
-            })?;
-            loaded.aggregate.apply(event);
-            loaded.version = recorded.sequence;
-            loaded.position = recorded.position;
-        }
-        Ok(loaded)
+    pub async fn ask<A: Aggregate + 'static, T: Send + 'static>(
+        &self,
+        id: impl Into<Uuid>,
+        tell: impl Fn(&A) -> T + Send + 'static,
+    ) -> Result<Done<T>, StoreError> {
+        self.look(id.into(), None, tell).await
     }
 
-    /// Sends a command to an aggregate and gives it back as it is afterwards.
-    ///
-    /// `claim` makes the answer to keep for a repeat of the request, from the aggregate as it'll be.
+    /// Tells of an aggregate as this process knows it: with every event up to `since` at least, and nothing that is
+    /// not in the log. Good enough for choosing a next step, which is then decided on the last event.
     ///
     /// # Errors
-    /// See [`StoreError`]. Nothing has changed then.
-    pub async fn execute<A>(
+    /// When it isn't in memory and Postgres can't be reached or an event can't be read.
+    pub async fn recall<A: Aggregate + 'static, T: Send + 'static>(
+        &self,
+        id: impl Into<Uuid>,
+        since: u64,
+        tell: impl Fn(&A) -> T + Send + 'static,
+    ) -> Result<Done<T>, StoreError> {
+        self.look(id.into(), Some(since), tell).await
+    }
+
+    /// As [`Store::ask`], giving the whole aggregate.
+    ///
+    /// # Errors
+    /// See [`Store::ask`].
+    pub async fn load<A: Aggregate + Clone + 'static>(
+        &self,
+        id: impl Into<Uuid>,
+    ) -> Result<Loaded<A>, StoreError> {
+        Ok(self.ask(id, A::clone).await?.into())
+    }
+
+    async fn look<A: Aggregate + 'static, T: Send + 'static>(
         &self,
         id: Uuid,
-        command: A::Command,
-        context: &Context,
-        claim: Option<&(dyn Fn(&A) -> Claim + Send + Sync)>,
-    ) -> Result<Loaded<A>, StoreError>
-    where
-        A: Aggregate<Services = ()>,
-        A::Command: Clone + Send,
-        A::Error: Into<Refusal> + Send,
-    {
-        let _turn = self.streams.async_lock((A::TYPE, id)).await;
-        for _ in 0..TRIES {
-            let mut loaded = self.load::<A>(id).await?;
-            let sink = EventSink::default();
-            loaded.aggregate.handle(command.clone(), &(), &sink).await.map_err(|error| error.into())?;
-            let events = new_events::<A>(&sink.collect().await, context)?;
-            if events.is_empty() && claim.is_none() {
-                return Ok(loaded);
-            }
-            let added = events.len() as u64;
-            let append = Append {
-                aggregate_type: A::TYPE,
-                aggregate_id: id.to_string(),
-                version: loaded.version,
-                events,
-                claim: claim.map(|claim| claim(&loaded.aggregate)),
-            };
-            match self.log.append(append).await {
-                Ok(appended) => {
-                    loaded.version += added;
-                    loaded.position = appended.position.max(loaded.position);
-                    return Ok(loaded);
-                }
-                Err(AppendError::Conflict) => {}
-                Err(AppendError::Claimed) => return Err(StoreError::Claimed),
-                Err(AppendError::Overloaded) => return Err(StoreError::Overloaded),
-                Err(AppendError::Unavailable(why)) => return Err(StoreError::Unavailable(why)),
-            }
-        }
-        Err(StoreError::Overloaded)
+        since: Option<u64>,
+        tell: impl Fn(&A) -> T + Send + 'static,
+    ) -> Result<Done<T>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Box::new(Ask { id, since, tell, reply, told: None, of: PhantomData }))?;
+        answer.await.map_err(|_| ending())?
+    }
+
+    fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        self.jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ending(),
+        })
     }
 
     /// Sends a command to whom it's for; gives the position at which it's done.
@@ -181,41 +248,26 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]. Nothing has changed then.
     pub async fn send(&self, command: Command, context: &Context) -> Result<u64, StoreError> {
-        use rentstream_domain::{customer, delivery, payment, rental, stock};
         Ok(match command {
             Command::Customer(id, command) => {
-                self.execute::<customer::Customer>(id.0, command, context, None).await?.position
+                self.decide(id, command, context, None, |_: &Customer| ()).await?.position
             }
             Command::Stock(id, command) => {
-                self.execute::<stock::Stock>(id.0, command, context, None).await?.position
+                self.decide(id, command, context, None, |_: &Stock| ()).await?.position
             }
             Command::Rental(id, command) => {
-                self.execute::<rental::Rental>(id.0, command, context, None).await?.position
+                self.decide(id, command, context, None, |_: &Rental| ()).await?.position
             }
             Command::Payment(id, command) => {
-                self.execute::<payment::Payment>(id.0, command, context, None).await?.position
+                self.decide(id, command, context, None, |_: &Payment| ()).await?.position
             }
             Command::Delivery(id, command) => {
-                self.execute::<delivery::Delivery>(id.0, command, context, None).await?.position
+                self.decide(id, command, context, None, |_: &Delivery| ()).await?.position
             }
         })
     }
 }
 
-fn new_events<A: Aggregate>(events: &[A::Event], context: &Context) -> Result<Vec<NewEvent>, StoreError> {
-    let unreadable =
-        |error: serde_json::Error| StoreError::Unreadable(format!("an event does not write: {error}"));
-    let metadata = context.metadata().map_err(unreadable)?;
-    events
-        .iter()
-        .map(|event| {
-            Ok(NewEvent {
-                id: Uuid::now_v7(),
-                event_type: event.event_type(),
-                event_version: event.event_version(),
-                payload: serde_json::to_string(event).map_err(unreadable)?,
-                metadata: metadata.clone(),
-            })
-        })
-        .collect()
+fn ending() -> StoreError {
+    StoreError::Unavailable("the program is ending".to_owned())
 }

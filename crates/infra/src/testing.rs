@@ -86,14 +86,13 @@ pub(crate) fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
             payload: serde_json::to_string(&event).unwrap(),
             metadata: r#"{"actor":"test"}"#.to_owned(),
         }],
-        claim: None,
     }
 }
 
 /// Appends so many deposits to as many customers.
 pub(crate) async fn fill(log: &Log, events: u64) {
-    let appends = (0..events).map(|_| log.append(deposit(Uuid::now_v7(), 0, 1)));
-    for appended in futures::future::join_all(appends).await {
-        appended.unwrap();
+    let appends: Vec<_> = (0..events).map(|_| deposit(Uuid::now_v7(), 0, 1)).collect();
+    for batch in appends.chunks(1_000) {
+        log.append_all(batch).await.unwrap();
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
     let url = needed(settings.gateway_url.as_ref(), "PAYMENT_GATEWAY_URL", "the payment gateway's address")?;
     let key = needed(settings.gateway_key.as_ref(), "PAYMENT_GATEWAY_KEY", "the payment gateway's key")?;
     let gateway = Gateway::new(url, key.to_owned(), settings.gateway_timeout)?;
-    Ok(Driver::new(Store::new(log), gateway, settings.hold, settings.clock))
+    Ok(Driver::new(Store::with_memory(log, settings.memory), gateway, settings.hold, settings.clock))
 }
 
 /// Connects to NATS in the background: nothing waits for it.

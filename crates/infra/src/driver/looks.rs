@@ -17,11 +17,15 @@ use crate::store::StoreError;
 
 /// What a driver can look at, and so take along.
 pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
-    /// What the aggregates say of it, and the last position that this was read at.
+    /// What the aggregates say of it, with every event up to `since` at least, and the last position among them.
     ///
     /// # Errors
     /// When the log can't be read.
-    fn look(self, driver: &Driver) -> impl Future<Output = Result<(Self::Journey, u64), StoreError>> + Send;
+    fn look(
+        self,
+        driver: &Driver,
+        since: u64,
+    ) -> impl Future<Output = Result<(Self::Journey, u64), StoreError>> + Send;
 
     /// The payment that its effects are about.
     fn payment(journey: &Self::Journey) -> &Payment;
@@ -31,31 +35,36 @@ pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
 }
 
 impl Look for RentalId {
-    async fn look(self, driver: &Driver) -> Result<(Journey, u64), StoreError> {
+    async fn look(self, driver: &Driver, since: u64) -> Result<(Journey, u64), StoreError> {
         let store = driver.store();
-        let rental = store.load::<Rental>(self).await?;
-        let payment = store.load::<Payment>(PaymentId::of(self)).await?;
-        let delivery = store.load::<Delivery>(DeliveryId::of(self)).await?;
+        let payment_id = PaymentId::of(self);
+        let (rental, payment, delivery) = tokio::try_join!(
+            store.recall(self, since, Rental::clone),
+            store.recall(payment_id, since, Payment::clone),
+            store.recall(DeliveryId::of(self), since, Delivery::clone),
+        )?;
         let mut position = rental.position.max(payment.position).max(delivery.position);
         let mut reservation = Reservation::None;
         let mut points = Spend::None;
-        if let Some(order) = &rental.aggregate.order {
-            let stock = store.load::<Stock>(order.item_id).await?;
-            reservation = stock.aggregate.reservation(self);
+        if let Some(order) = &rental.says.order {
+            let stock =
+                store.recall(order.item_id, since, move |stock: &Stock| stock.reservation(self)).await?;
+            reservation = stock.says;
             position = position.max(stock.position);
             if matches!(order.payment, PaymentMethod::Points {}) {
-                let customer = store.load::<Customer>(order.customer_id).await?;
-                points = customer.aggregate.spend(PaymentId::of(self));
+                let spent = move |customer: &Customer| customer.spend(payment_id);
+                let customer = store.recall(order.customer_id, since, spent).await?;
+                points = customer.says;
                 position = position.max(customer.position);
             }
         }
         let journey = Journey {
             rental_id: self,
-            rental: rental.aggregate,
+            rental: rental.says,
             reservation,
-            payment: payment.aggregate,
+            payment: payment.says,
             points,
-            delivery: delivery.aggregate,
+            delivery: delivery.says,
             hold: driver.hold,
         };
         Ok((journey, position))
@@ -74,12 +83,12 @@ impl Look for RentalId {
 }
 
 impl Look for PaymentId {
-    async fn look(self, driver: &Driver) -> Result<(Deposit, u64), StoreError> {
+    async fn look(self, driver: &Driver, since: u64) -> Result<(Deposit, u64), StoreError> {
         let store = driver.store();
-        let payment = store.load::<Payment>(self).await?;
+        let payment = store.recall(self, since, Payment::clone).await?;
         let mut deposit = Deposit {
             payment_id: self,
-            payment: payment.aggregate,
+            payment: payment.says,
             credited: false,
             forgotten: false,
             balance: 0,
@@ -87,10 +96,10 @@ impl Look for PaymentId {
         };
         let mut position = payment.position;
         if let Some(bill) = &deposit.payment.bill {
-            let customer = store.load::<Customer>(bill.customer_id).await?;
-            deposit.credited = customer.aggregate.has_credited(self);
-            deposit.forgotten = customer.aggregate.forgotten;
-            deposit.balance = customer.aggregate.points;
+            let account =
+                move |customer: &Customer| (customer.has_credited(self), customer.forgotten, customer.points);
+            let customer = store.recall(bill.customer_id, since, account).await?;
+            (deposit.credited, deposit.forgotten, deposit.balance) = customer.says;
             position = position.max(customer.position);
         }
         Ok((deposit, position))

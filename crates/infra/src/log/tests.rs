@@ -2,11 +2,11 @@ use cqrs_es::Aggregate;
 use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{AggregateContext, EventStore};
 use postgres_es::PostgresEventRepository;
-use rentstream_domain::customer::{Customer, CustomerCommand};
+use rentstream_domain::customer::Customer;
 use uuid::Uuid;
 
-use super::{Append, AppendError, Claim, Log};
-use crate::store::{Context, Store};
+use super::{AppendError, Log};
+use crate::store::Store;
 use crate::testing::{deposit, fill, log, two_handles};
 
 #[tokio::test]
@@ -58,38 +58,12 @@ async fn a_conflict_fails_alone_and_leaves_no_hole() {
     log.append(deposit(taken, 0, 1)).await.unwrap();
 
     let free = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
-    let (a, conflict, b, c) = tokio::join!(
-        log.append(deposit(free[0], 0, 1)),
-        log.append(deposit(taken, 0, 1)),
-        log.append(deposit(free[1], 0, 1)),
-        log.append(deposit(free[2], 0, 1)),
-    );
-    assert_eq!(conflict, Err(AppendError::Conflict));
-    let mut positions = [a, b, c].map(|appended| appended.unwrap().position);
-    positions.sort_unstable();
-    assert_eq!(positions, [2, 3, 4]);
-}
-
-#[tokio::test]
-async fn an_idempotency_key_is_claimed_by_one_append_and_kept_with_its_events() {
-    let log = log().await;
-    let claiming = |customer: Uuid| Append {
-        claim: Some(Claim {
-            caller: "min-ji".into(),
-            key: "first".into(),
-            fingerprint: vec![1, 2, 3],
-            answer: Some((201, "{}".into())),
-        }),
-        ..deposit(customer, 0, 1)
-    };
-    let attempts = (0..10).map(|_| log.append(claiming(Uuid::now_v7())));
-    let outcomes = futures::future::join_all(attempts).await;
-
-    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(AppendError::Claimed)).count(), 9);
-    assert_eq!(log.head().await.unwrap(), 1);
-    let kept = log.answered("min-ji", "first").await.unwrap().unwrap();
-    assert_eq!((kept.fingerprint, kept.answer, kept.position), (vec![1, 2, 3], Some((201, "{}".into())), 1));
+    let outcomes = log
+        .append_all(&[free[0], taken, free[1], free[2]].map(|stream| deposit(stream, 0, 1)))
+        .await
+        .unwrap();
+    let position = |position| Ok(super::Appended { position });
+    assert_eq!(outcomes, [position(2), Err(AppendError::Conflict), position(3), position(4)]);
 }
 
 #[tokio::test]
@@ -127,27 +101,6 @@ async fn the_stock_library_reads_our_log() {
     let mut theirs = stock.load_aggregate(&id.to_string()).await.unwrap();
     assert_eq!(*theirs.aggregate(), ours.aggregate);
     assert_eq!(ours.aggregate.points, 400);
-}
-
-#[tokio::test]
-async fn two_processes_that_spend_the_same_points_never_overdraw() {
-    let (one, other) = two_handles().await;
-    let stores = [Store::new(one), Store::new(other)];
-    let id = Uuid::now_v7();
-    let context = Context::default();
-    for append in (0..3).map(|version| deposit(id, version, 500)) {
-        stores[0].log().append(append).await.unwrap();
-    }
-    let spends = (0..20_usize).map(|n| {
-        let rental_id = rentstream_domain::RentalId(Uuid::now_v7());
-        let payment_id = rentstream_domain::PaymentId::of(rental_id);
-        let spend = CustomerCommand::Spend { payment_id, rental_id, amount: 300, at: chrono::Utc::now() };
-        stores[n % 2].execute::<Customer>(id, spend, &context, None)
-    });
-    let spent = futures::future::join_all(spends).await.iter().filter(|spent| spent.is_ok()).count();
-
-    assert_eq!(spent, 3);
-    assert_eq!(stores[0].load::<Customer>(id).await.unwrap().aggregate.points, 100);
 }
 
 #[tokio::test]

@@ -1,0 +1,210 @@
+//! Loads aggregates that aren't in memory: those asked for while others load share the next statement.
+
+use std::collections::{HashMap, HashSet};
+
+use rentstream_domain::RULES;
+use sqlx::{PgPool, Row};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::StoreError;
+use super::job::Waiting;
+use super::memory::{Held, Stream};
+use crate::log::{ForeignEvent, signed, unsigned};
+
+/// Aggregates that one statement loads at most.
+const AT_A_TIME: usize = 256;
+/// Statements under way at once.
+const STATEMENTS: usize = 2;
+
+/// What is being loaded, and who waits for it.
+pub(super) struct Loads {
+    pool: PgPool,
+    waiting: HashMap<Stream, Vec<Waiting>>,
+    /// To be loaded next.
+    queue: Vec<Stream>,
+    /// Continued by somebody else while they are being loaded: so many events they must have.
+    at_least: HashMap<Stream, u64>,
+    /// To be loaded again, whatever comes.
+    stale: HashSet<Stream>,
+    under_way: JoinSet<Vec<(Stream, Result<Held, StoreError>)>>,
+}
+
+impl Loads {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            waiting: HashMap::new(),
+            queue: vec![],
+            at_least: HashMap::new(),
+            stale: HashSet::new(),
+            under_way: JoinSet::new(),
+        }
+    }
+
+    /// Loads the aggregate that a job is about, if that isn't under way.
+    pub(super) fn wait(&mut self, job: Waiting) {
+        let stream = job.job.stream();
+        let waiting = self.waiting.entry(stream).or_default();
+        if waiting.is_empty() {
+            self.queue.push(stream);
+        }
+        waiting.push(job);
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Begins to load what is asked for by now.
+    pub(super) fn begin(&mut self) {
+        while !self.queue.is_empty() && self.under_way.len() < STATEMENTS {
+            let next = self.queue.split_off(self.queue.len().saturating_sub(AT_A_TIME));
+            let blanks = next.into_iter().filter_map(|stream| {
+                let blank = Held::new(self.waiting.get(&stream)?.first()?.job.blank());
+                Some((stream, blank))
+            });
+            self.under_way.spawn(load(self.pool.clone(), blanks.collect()));
+        }
+    }
+
+    /// The next that are loaded, each with who waits for it; never, while nothing is under way.
+    pub(super) async fn next(&mut self) -> Vec<(Stream, Result<Held, StoreError>, Vec<Waiting>)> {
+        let loaded = match self.under_way.join_next().await {
+            Some(Ok(loaded)) => loaded,
+            Some(Err(error)) => {
+                warn!(%error, "A load ended without a result");
+                // It isn't known which one. Whoever waits is told when the jobs are dropped.
+                self.waiting.clear();
+                self.queue.clear();
+                vec![]
+            }
+            None => std::future::pending().await,
+        };
+        let mut arrived = Vec::with_capacity(loaded.len());
+        for (stream, held) in loaded {
+            let least = self.at_least.remove(&stream).unwrap_or_default();
+            let stale = self.stale.remove(&stream);
+            if held.as_ref().is_ok_and(|held| stale || held.version < least) {
+                self.queue.push(stream);
+                continue;
+            }
+            let waiting = self.waiting.remove(&stream).unwrap_or_default();
+            arrived.push((stream, held, waiting));
+        }
+        arrived
+    }
+
+    /// Notes what somebody else has written meanwhile.
+    pub(super) fn follow(&mut self, event: &ForeignEvent) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Ok(id) = event.aggregate_id.parse() else { return };
+        let known = super::TYPES.into_iter().find(|name| *name == event.aggregate_type);
+        if let Some(stream) = known.map(|name| (name, id))
+            && self.waiting.contains_key(&stream)
+        {
+            self.at_least.insert(stream, event.sequence);
+        }
+    }
+
+    /// Notes that anything may have been written meanwhile.
+    pub(super) fn follow_all(&mut self) {
+        self.stale.extend(self.waiting.keys());
+    }
+}
+
+async fn load(pool: PgPool, streams: Vec<(Stream, Held)>) -> Vec<(Stream, Result<Held, StoreError>)> {
+    match rows(&pool, &streams).await {
+        Ok(rows) => {
+            let mut loaded: Vec<_> = streams.into_iter().map(|(stream, held)| (stream, Ok(held))).collect();
+            for row in rows {
+                if let Some((_, held)) = loaded.get_mut(row.stream) {
+                    *held =
+                        std::mem::replace(held, Err(StoreError::Overloaded)).and_then(|held| row.fold(held));
+                }
+            }
+            for (stream, held) in &mut loaded {
+                if let Ok(held) = held {
+                    held.snap();
+                    if let Some(snapshot) = held.take_snapshot() {
+                        tokio::spawn(save(pool.clone(), *stream, snapshot, held.position));
+                    }
+                }
+            }
+            loaded
+        }
+        Err(error) => {
+            let failed = StoreError::from(error);
+            streams.into_iter().map(|(stream, _)| (stream, Err(failed.clone()))).collect()
+        }
+    }
+}
+
+struct LoadedRow {
+    stream: usize,
+    version: u64,
+    position: u64,
+    content: String,
+    /// It's a snapshot, not an event.
+    folded: bool,
+}
+
+impl LoadedRow {
+    fn fold(self, mut held: Held) -> Result<Held, StoreError> {
+        if !self.folded {
+            let followed = held.follow(self.version, self.position, &self.content);
+            return followed.map(|()| held).map_err(StoreError::Unreadable);
+        }
+        held.state.restore(&self.content).map_err(|error| {
+            StoreError::Unreadable(format!("a snapshot at {} does not read: {error}", self.position))
+        })?;
+        (held.version, held.committed, held.position) = (self.version, self.version, self.position);
+        held.saved = self.content.len();
+        Ok(held)
+    }
+}
+
+async fn rows(pool: &PgPool, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow>, sqlx::Error> {
+    let types: Vec<_> = streams.iter().map(|((name, _), _)| *name).collect();
+    let ids: Vec<_> = streams.iter().map(|((_, id), _)| id.to_string()).collect();
+    sqlx::query("SELECT stream, version_of, place, content, folded FROM load_streams($1, $2, $3)")
+        .bind(types)
+        .bind(ids)
+        .bind(RULES)
+        .try_map(|row: sqlx::postgres::PgRow| {
+            Ok(LoadedRow {
+                stream: usize::try_from(row.try_get::<i64, _>("stream")? - 1).unwrap_or(usize::MAX),
+                version: unsigned(row.try_get("version_of")?),
+                position: unsigned(row.try_get("place")?),
+                content: row.try_get("content")?,
+                folded: row.try_get("folded")?,
+            })
+        })
+        .fetch_all(pool)
+        .await
+}
+
+/// Keeps a snapshot, unless there's a newer one by the same rules. That it can't be kept does no harm.
+pub(super) async fn save(pool: PgPool, stream: Stream, (version, state): (u64, String), position: u64) {
+    let kept = sqlx::query(
+        "INSERT INTO snapshots AS s (aggregate_type, aggregate_id, version, position, fold, state)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
+         SET version = excluded.version, position = excluded.position, fold = excluded.fold, state = excluded.state
+         WHERE s.fold <> excluded.fold OR s.version < excluded.version",
+    )
+    .bind(stream.0)
+    .bind(stream.1.to_string())
+    .bind(signed(version))
+    .bind(signed(position))
+    .bind(RULES)
+    .bind(state)
+    .execute(&pool)
+    .await;
+    if let Err(error) = kept {
+        warn!(aggregate = stream.0, id = %stream.1, %error, "A snapshot could not be kept");
+    }
+}

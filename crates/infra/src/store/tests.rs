@@ -1,0 +1,265 @@
+use chrono::Utc;
+use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError};
+use rentstream_domain::stock::{Details, Fulfilment, Stock, StockCommand, StockError, Terms};
+use rentstream_domain::{CustomerId, Money, PaymentId, Refusal, RentalId};
+use uuid::Uuid;
+
+use super::{Claiming, Context, Keep, Store, StoreError};
+use crate::log::Log;
+use crate::testing::{deposit, log, two_handles};
+
+fn nobody() -> Context {
+    Context::default()
+}
+
+async fn customer(log: &Log, deposits: u64) -> Uuid {
+    let id = Uuid::now_v7();
+    for version in 0..=deposits {
+        log.append(deposit(id, version, 100)).await.unwrap();
+    }
+    id
+}
+
+fn paid_in(amount: i64) -> CustomerCommand {
+    CustomerCommand::Deposit { amount, at: Utc::now() }
+}
+
+fn spent(amount: i64) -> CustomerCommand {
+    let rental_id = RentalId(Uuid::now_v7());
+    CustomerCommand::Spend { payment_id: PaymentId::of(rental_id), rental_id, amount, at: Utc::now() }
+}
+
+fn reserved() -> StockCommand {
+    let rental_id = RentalId(Uuid::now_v7());
+    StockCommand::Reserve { rental_id, customer_id: CustomerId(Uuid::now_v7()), units: 1, at: Utc::now() }
+}
+
+async fn item(store: &Store, units: u32) -> Uuid {
+    let id = Uuid::now_v7();
+    let details = Details {
+        title: "Ulysses".to_owned().try_into().unwrap(),
+        maker: None,
+        tags: vec![],
+        description: None,
+        price: Money::krw(1_000),
+        terms: Terms::Sale {},
+        fulfilment: Fulfilment::Pickup,
+        shop: None,
+    };
+    let register = StockCommand::Register { details, units: Some(units), at: Utc::now() };
+    store.execute::<Stock>(id, register, &nobody(), None).await.unwrap();
+    id
+}
+
+/// Whatever has happened: positions are 1..n, and each stream's sequences 1..k in the same order.
+async fn assert_whole(log: &Log) {
+    let all = log.page(0, 100_000).await.unwrap();
+    let mut streams = std::collections::HashMap::<_, u64>::new();
+    for (event, position) in all.iter().zip(1..) {
+        assert_eq!(event.position, position);
+        let version = streams.entry((&event.aggregate_type, &event.aggregate_id)).or_default();
+        *version += 1;
+        assert_eq!(event.sequence, *version);
+    }
+    assert_eq!(log.head().await.unwrap(), all.len() as u64);
+}
+
+#[tokio::test]
+async fn two_processes_that_spend_the_same_points_never_overdraw() {
+    let (one, other) = two_handles().await;
+    let stores = [Store::new(one), Store::new(other)];
+    let id = Uuid::now_v7();
+    let context = Context::default();
+    for append in (0..3).map(|version| deposit(id, version, 500)) {
+        stores[0].log().append(append).await.unwrap();
+    }
+    let spends = (0..20_usize).map(|n| {
+        let rental_id = rentstream_domain::RentalId(Uuid::now_v7());
+        let payment_id = rentstream_domain::PaymentId::of(rental_id);
+        let spend = CustomerCommand::Spend { payment_id, rental_id, amount: 300, at: chrono::Utc::now() };
+        stores[n % 2].execute::<Customer>(id, spend, &context, None)
+    });
+    let spent = futures::future::join_all(spends).await.iter().filter(|spent| spent.is_ok()).count();
+
+    assert_eq!(spent, 3);
+    assert_eq!(stores[0].load::<Customer>(id).await.unwrap().aggregate.points, 100);
+}
+
+#[tokio::test]
+async fn commands_to_one_aggregate_are_decided_one_after_the_other_and_share_a_commit() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let (item, context) = (item(&store, 700).await, nobody());
+    let attempts =
+        (0..1_000).map(|_| store.decide(item, reserved(), &context, None, |stock: &Stock| stock.available));
+    let outcomes = futures::future::join_all(attempts).await;
+
+    let mut left: Vec<_> = outcomes.iter().flatten().map(|done| done.says.unwrap()).collect();
+    left.sort_unstable();
+    assert_eq!(left, (0..700).collect::<Vec<_>>());
+    let refused = StoreError::Refused(Refusal::Stock(StockError::OutOfStock));
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.as_ref().err() == Some(&refused)).count(), 300);
+    assert_whole(&log).await;
+    // A commit for each would have a moment for each.
+    let moments: i64 = sqlx::query_scalar("SELECT count(DISTINCT recorded_at) FROM events")
+        .fetch_one(log.pool())
+        .await
+        .unwrap();
+    assert!(moments < 50, "{moments} commits");
+}
+
+fn key(key: &str) -> Claiming<Customer> {
+    Claiming {
+        caller: "min-ji".into(),
+        key: key.into(),
+        fingerprint: vec![1, 2, 3],
+        keep: Box::new(|decided| match decided {
+            Ok(customer) => Keep::Answer(200, customer.points.to_string()),
+            Err(refusal) => Keep::Answer(409, refusal.to_string()),
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_claimed_by_one_command_and_kept_with_its_events() {
+    let (one, other) = two_handles().await;
+    let stores = [Store::new(one.clone()), Store::new(other)];
+    let id = customer(&one, 0).await;
+    let context = nobody();
+    let attempts = (0..10).map(|n| stores[n % 2].execute(id, paid_in(7), &context, Some(key("first"))));
+    let outcomes = futures::future::join_all(attempts).await;
+
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    let claimed = |outcome: &&Result<_, _>| outcome.as_ref().err() == Some(&StoreError::Claimed);
+    assert_eq!(outcomes.iter().filter(claimed).count(), 9);
+    assert_eq!(one.head().await.unwrap(), 2);
+    let kept = one.answered("min-ji", "first").await.unwrap().unwrap();
+    assert_eq!((kept.fingerprint, kept.answer, kept.position), (vec![1, 2, 3], Some((200, "7".into())), 2));
+}
+
+#[tokio::test]
+async fn a_refusal_is_kept_with_its_key() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let id = customer(&log, 1).await;
+    let refused = store.execute(id, spent(500), &nobody(), Some(key("dear"))).await.map(|_| ());
+    assert_eq!(refused, Err(StoreError::Refused(CustomerError::NotEnoughPoints.into())));
+    let kept = log.answered("min-ji", "dear").await.unwrap().unwrap();
+    assert_eq!(kept.answer, Some((409, CustomerError::NotEnoughPoints.to_string())));
+    let again = store.execute(id, spent(50), &nobody(), Some(key("dear"))).await.map(|_| ());
+    assert_eq!(again, Err(StoreError::Claimed));
+    assert_eq!(log.head().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_another_process_has_written_is_seen_at_once() {
+    let (one, other) = two_handles().await;
+    let stores = [Store::new(one.clone()), Store::new(other)];
+    let id = customer(&one, 0).await;
+    for turn in 0..60_usize {
+        let paid = stores[turn % 2].execute::<Customer>(id, paid_in(1), &nobody(), None).await.unwrap();
+        assert_eq!(paid.aggregate.points, turn as i64 + 1);
+        let told = stores[(turn + 1) % 2].load::<Customer>(id).await.unwrap();
+        assert_eq!((told.aggregate.points, told.position), (paid.aggregate.points, paid.position));
+        let recalled = stores[turn % 3 % 2].recall(id, paid.position, |customer: &Customer| customer.points);
+        assert_eq!(recalled.await.unwrap().says, paid.aggregate.points);
+    }
+    assert_whole(&one).await;
+}
+
+#[tokio::test]
+async fn a_long_stream_is_loaded_from_a_snapshot_of_these_rules_only() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let id = customer(&log, 0).await;
+    let context = nobody();
+    for _ in 0..5 {
+        let deposits = (0..500).map(|_| store.decide(id, paid_in(1), &context, None, |_: &Customer| ()));
+        for paid in futures::future::join_all(deposits).await {
+            paid.unwrap();
+        }
+    }
+    let version = "SELECT version FROM snapshots WHERE aggregate_id = $1";
+    let saved = async || {
+        sqlx::query_scalar::<_, i64>(version).bind(id.to_string()).fetch_optional(log.pool()).await.unwrap()
+    };
+    while saved().await.is_none_or(|version| version < 1_000) {
+        tokio::task::yield_now().await;
+    }
+    let cold = || Store::new(log.clone());
+    let loaded = cold().load::<Customer>(id).await.unwrap();
+    assert_eq!((loaded.aggregate.points, loaded.version, loaded.position), (2_500, 2_501, 2_501));
+
+    // One of these rules is believed, which shows that it's used; one of other rules is not.
+    let forge = "UPDATE snapshots SET state = replace(state, '\"points\":', '\"points\":1'), fold = $1";
+    sqlx::query(forge).bind(rentstream_domain::RULES).execute(log.pool()).await.unwrap();
+    assert!(cold().load::<Customer>(id).await.unwrap().aggregate.points > 2_500);
+    sqlx::query(forge).bind("other rules").execute(log.pool()).await.unwrap();
+    assert_eq!(cold().load::<Customer>(id).await.unwrap().aggregate.points, 2_500);
+}
+
+#[tokio::test]
+async fn a_small_memory_forgets_and_nothing_is_lost() {
+    let (log, other) = two_handles().await;
+    let stores = [Store::with_memory(log.clone(), 2_000), Store::with_memory(other, 0)];
+    let mut customers = Vec::new();
+    for _ in 0..30 {
+        customers.push(customer(&log, 0).await);
+    }
+    let context = nobody();
+    let deposits =
+        (0..600).map(|n| stores[n % 2].execute::<Customer>(customers[n % 30], paid_in(1), &context, None));
+    for paid in futures::future::join_all(deposits).await {
+        paid.unwrap();
+    }
+    for id in customers {
+        assert_eq!(stores[0].load::<Customer>(id).await.unwrap().aggregate.points, 20);
+    }
+    assert_whole(&log).await;
+}
+
+#[tokio::test]
+async fn what_postgres_refuses_fails_alone() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let id = customer(&log, 0).await;
+    let context = nobody();
+    let deposits = (0..20).map(|n| {
+        // Postgres has no such character.
+        let claiming = key(&if n == 10 { "a\0b".to_owned() } else { n.to_string() });
+        store.execute(id, paid_in(1), &context, Some(claiming))
+    });
+    let outcomes = futures::future::join_all(deposits).await;
+    assert!(matches!(&outcomes[10], Err(StoreError::Unavailable(_))), "{:?}", outcomes[10].as_ref().err());
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 19);
+    assert_eq!(store.load::<Customer>(id).await.unwrap().aggregate.points, 19);
+    assert_whole(&log).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_loses_nothing_that_was_acknowledged() {
+    let log = log().await;
+    let store = Store::new(log.clone());
+    let id = customer(&log, 0).await;
+    let pay = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let mut acknowledged = 0;
+            while acknowledged < 400 {
+                acknowledged +=
+                    i64::from(store.execute::<Customer>(id, paid_in(1), &nobody(), None).await.is_ok());
+            }
+            acknowledged
+        }
+    });
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let mut broken = 0;
+    while !pay.is_finished() && broken < 30 {
+        broken += sqlx::query(end).fetch_all(log.pool()).await.map_or(0, |ended| ended.len());
+    }
+    let acknowledged = pay.await.unwrap();
+    assert!(broken > 0);
+    assert!(store.load::<Customer>(id).await.unwrap().aggregate.points >= acknowledged);
+    assert_whole(&log).await;
+}

@@ -1,0 +1,363 @@
+//! The one task of a process that writes: what gathers while one commit is under way goes into the next.
+//!
+//! It holds the aggregates in memory, so commands for one of them are decided one after the other, each on what
+//! the one before has made of it, and share a commit all the same. Nobody is answered before the commit.
+//!
+//! Alone, it decides *early*: while the last commit is under way, for the head that it will leave. When somebody
+//! else is found to write too, it decides *late*: it takes the head first, reads what they wrote, and decides then.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::pending;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::StoreError;
+use super::job::{Job, Waiting, Wish};
+use super::loads::{self, Loads};
+use super::memory::{Held, Memory, Stream};
+use crate::log::{Batch, Foreign, Head, Log, Written};
+use crate::metrics::{METRICS, gauge, seconds};
+
+/// Commands that share one commit at most.
+const BATCH: usize = 1024;
+/// How long somebody else is taken to write too, after it was seen.
+const COMPANY: Duration = Duration::from_secs(1);
+/// How often a command is decided anew as what came of it could not be written.
+const TRIES: u32 = 20;
+
+/// A job that is decided, and waits for the commit.
+struct Decided {
+    waited: Waiting,
+    stream: Stream,
+    /// How many events come of it.
+    events: u64,
+    /// Its place among the claims.
+    claim: Option<usize>,
+}
+
+/// What goes into one commit.
+#[derive(Default)]
+struct Next {
+    decided: Vec<Decided>,
+    batch: Batch,
+    keys: HashSet<(String, String)>,
+}
+
+/// What came of what was under way over the one connection.
+enum Landed {
+    /// The head is taken, or not.
+    Taken(Result<Foreign, sqlx::Error>),
+    /// A batch is written, or not.
+    Written(Next, Result<Written, sqlx::Error>),
+}
+
+type Flight = BoxFuture<'static, (Head, Landed)>;
+
+/// See the module.
+pub(super) struct Writer {
+    log: Log,
+    memory: Memory,
+    loads: Loads,
+    /// Where the head is, as far as known: all that is in memory is current there.
+    seen: u64,
+    /// Until when somebody else is taken to write too.
+    company: Option<Instant>,
+    /// So many batches of one are to be written, to find the one that Postgres refuses.
+    alone: usize,
+    /// To be decided later.
+    waiting: VecDeque<Waiting>,
+    /// Decided, to be written next.
+    next: Next,
+}
+
+impl Writer {
+    /// A writer whose memory is bounded by a budget in bytes.
+    pub(super) fn new(log: Log, budget: usize) -> Self {
+        let (loads, memory) = (Loads::new(log.pool().clone()), Memory::new(budget));
+        let (waiting, next) = (VecDeque::new(), Next::default());
+        // Empty, the memory is current wherever the head is; the first write finds out where.
+        Self { log, memory, loads, seen: 0, company: None, alone: 0, waiting, next }
+    }
+
+    /// Works until nobody can ask any more and all that was asked is answered.
+    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let mut idle = Some(Head::new(self.log.pool()));
+        let mut flight: Option<Flight> = None;
+        let mut gathered = Vec::with_capacity(BATCH);
+        let mut open = true;
+        loop {
+            if let Some(head) = idle.take() {
+                match self.launch(head) {
+                    Ok(under_way) => flight = Some(under_way),
+                    Err(head) => idle = Some(head),
+                }
+            }
+            self.loads.begin();
+            if !open && flight.is_none() && self.loads.is_idle() {
+                return;
+            }
+            let room = BATCH.saturating_sub(self.next.decided.len().max(self.waiting.len()));
+            let landed = async {
+                match &mut flight {
+                    Some(flight) => flight.await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                (head, landed) = landed => {
+                    flight = None;
+                    match landed {
+                        Landed::Taken(foreign) => flight = Some(self.taken(head, foreign)),
+                        Landed::Written(next, written) => idle = Some(self.landed(head, next, written).await),
+                    }
+                }
+                arrived = self.loads.next() => {
+                    for (stream, held, jobs) in arrived {
+                        self.arrived(stream, held, jobs);
+                    }
+                    self.memory.shrink();
+                }
+                count = jobs.recv_many(&mut gathered, room), if open && room > 0 => {
+                    open = count > 0;
+                    gathered.drain(..).for_each(|job| self.admit(Waiting { job, tries: 0 }));
+                }
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.company.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Takes a job on: decides it now, or when its time comes.
+    fn admit(&mut self, mut waiting: Waiting) {
+        let Some(held) = self.memory.get(waiting.job.stream()) else {
+            METRICS.store_misses.inc();
+            return self.loads.wait(waiting);
+        };
+        METRICS.store_hits.inc();
+        if waiting.job.since().is_some_and(|since| since <= self.seen) && !held.is_ahead() {
+            let told = waiting.job.decide(held);
+            let position = held.position;
+            return waiting.job.answer(told.map(|_| position));
+        }
+        if self.alone > 0 || self.is_late() {
+            self.waiting.push_back(waiting);
+        } else {
+            self.decide(waiting);
+        }
+    }
+
+    fn arrived(&mut self, stream: Stream, held: Result<Held, StoreError>, jobs: Vec<Waiting>) {
+        match held {
+            Ok(held) => {
+                self.memory.insert(stream, held);
+                jobs.into_iter().for_each(|job| self.admit(job));
+            }
+            Err(error) => jobs.into_iter().for_each(|waiting| waiting.job.answer(Err(error.clone()))),
+        }
+    }
+
+    /// Decides a job on what is in memory; what comes of it is to be written next.
+    fn decide(&mut self, mut waiting: Waiting) {
+        let stream = waiting.job.stream();
+        if let Some(key) = waiting.job.key() {
+            if self.next.keys.contains(&key) {
+                return self.waiting.push_back(waiting);
+            }
+            self.next.keys.insert(key);
+        }
+        let decided = self.memory.change(stream, |held| {
+            let wish = waiting.job.decide(held);
+            held.snap();
+            wish.map(|wish| (wish, held.version))
+        });
+        let (Wish { events, claim }, version) = match decided {
+            Some(Ok(decided)) => decided,
+            Some(Err(error)) => {
+                self.memory.forget(stream);
+                return waiting.job.answer(Err(error));
+            }
+            None => return self.loads.wait(waiting),
+        };
+        let Next { decided, batch, .. } = &mut self.next;
+        let count = events.len() as u64;
+        let sequences = version - count + 1..;
+        batch
+            .events
+            .extend(sequences.zip(events).map(|(sequence, event)| (stream.0, stream.1, sequence, event)));
+        let claim = claim.map(|claim| {
+            batch.claims.push((claim, batch.events.len() as u64));
+            batch.claims.len() - 1
+        });
+        decided.push(Decided { waited: waiting, stream, events: count, claim });
+    }
+
+    /// Sends off what is to be done next over the connection; or gives it back, as there's nothing.
+    fn launch(&mut self, mut head: Head) -> Result<Flight, Head> {
+        if self.is_late() && !self.waiting.is_empty() {
+            let seen = self.seen;
+            return Ok(Box::pin(async move {
+                let foreign = head.take(seen).await;
+                (head, Landed::Taken(foreign))
+            }));
+        }
+        if self.next.decided.is_empty() {
+            self.decide_waiting();
+        }
+        if self.next.decided.is_empty() { Err(head) } else { Ok(self.write(head)) }
+    }
+
+    fn decide_waiting(&mut self) {
+        let count = if self.alone > 0 { 1 } else { self.waiting.len() };
+        self.alone = self.alone.saturating_sub(1);
+        for _ in 0..count {
+            if let Some(waiting) = self.waiting.pop_front() {
+                self.decide(waiting);
+            }
+        }
+    }
+
+    fn write(&mut self, mut head: Head) -> Flight {
+        let (next, expected) = (std::mem::take(&mut self.next), self.seen);
+        METRICS.log_batch.observe(next.decided.len() as f64);
+        Box::pin(async move {
+            let began = Instant::now();
+            let written = head.write(expected, &next.batch).await;
+            METRICS.log_append.observe(seconds(began.elapsed()));
+            (head, Landed::Written(next, written))
+        })
+    }
+
+    /// The head is taken: nobody else writes until what waits is decided, on all that they have written.
+    fn taken(&mut self, head: Head, foreign: Result<Foreign, sqlx::Error>) -> Flight {
+        match foreign {
+            Ok(Foreign { head, events }) => {
+                if head != self.seen {
+                    self.company = Some(Instant::now() + COMPANY);
+                }
+                match events {
+                    Some(events) if head >= self.seen => {
+                        for event in &events {
+                            self.memory.follow(event);
+                            self.loads.follow(event);
+                        }
+                    }
+                    _ => {
+                        self.memory.forget_all();
+                        self.loads.follow_all();
+                    }
+                }
+                self.seen = head;
+                self.decide_waiting();
+            }
+            Err(error) => {
+                let failed = StoreError::from(error);
+                self.waiting.drain(..).for_each(|waiting| waiting.job.answer(Err(failed.clone())));
+            }
+        }
+        // Also if there's nothing to be written: the head is to be let go.
+        self.write(head)
+    }
+
+    async fn landed(&mut self, mut head: Head, next: Next, written: Result<Written, sqlx::Error>) -> Head {
+        match written {
+            Ok(Written::Done) => self.done(next),
+            Ok(Written::Moved) => {
+                self.company = Some(Instant::now() + COMPANY);
+                self.again(next, &[]);
+            }
+            Ok(Written::Taken(claims)) => self.again(next, &claims),
+            Err(error) => {
+                warn!(%error, commands = next.decided.len(), "A commit failed, looking whether it got through");
+                match head.has(self.seen, &next.batch).await {
+                    Ok(true) => self.done(next),
+                    Ok(false) if is_about_data(&error) && next.decided.len() > 1 => {
+                        // One of them is to blame, so each goes alone.
+                        self.alone = next.decided.len();
+                        self.again(next, &[]);
+                    }
+                    Ok(false) | Err(_) => self.failed(next, &StoreError::from(error)),
+                }
+            }
+        }
+        head
+    }
+
+    /// It's in the log: the callers hear of it.
+    fn done(&mut self, next: Next) {
+        for (.., event) in &next.batch.events {
+            METRICS.log_events.get_or_create(&[("event", event.event_type.clone())]).inc();
+        }
+        let before = self.seen;
+        self.seen += next.batch.events.len() as u64;
+        self.log.wake(self.seen);
+        self.log.crash().after(next.batch.events.iter().map(|(.., event)| event.event_type.as_str()));
+        let mut position = before;
+        for Decided { waited, stream, events, .. } in next.decided {
+            position += events;
+            let mut snapshot = None;
+            let known = self.memory.change(stream, |held| {
+                if events > 0 {
+                    held.commit(events, position);
+                    snapshot = held.take_snapshot();
+                }
+                held.position
+            });
+            if let Some(snapshot) = snapshot {
+                tokio::spawn(loads::save(self.log.pool().clone(), stream, snapshot, position));
+            }
+            waited.job.answer(Ok(known.unwrap_or(position)));
+        }
+        self.memory.shrink();
+        let (held, bytes) = self.memory.size();
+        METRICS.store_held.set(gauge(held as u64));
+        METRICS.store_memory.set(gauge(bytes as u64));
+    }
+
+    /// It's not in the log, and will be decided again; but for those whose claims are taken.
+    fn again(&mut self, next: Next, taken: &[usize]) {
+        let later = std::mem::take(&mut self.next);
+        let mut again = VecDeque::with_capacity(next.decided.len() + later.decided.len());
+        for decided in next.decided.into_iter().chain(later.decided) {
+            self.undo(&decided);
+            again.push_back(decided);
+        }
+        for Decided { mut waited, claim, .. } in again.into_iter().rev() {
+            waited.tries += 1;
+            METRICS.store_again.inc();
+            if claim.is_some_and(|claim| taken.contains(&claim)) {
+                waited.job.answer(Err(StoreError::Claimed));
+            } else if waited.tries > TRIES {
+                waited.job.answer(Err(StoreError::Overloaded));
+            } else {
+                self.waiting.push_front(waited);
+            }
+        }
+    }
+
+    /// It's not known to be in the log. What was decided on top of it is decided again.
+    fn failed(&mut self, next: Next, error: &StoreError) {
+        for decided in &next.decided {
+            self.undo(decided);
+        }
+        self.again(Next::default(), &[]);
+        next.decided.into_iter().for_each(|decided| decided.waited.job.answer(Err(error.clone())));
+    }
+
+    /// What is in memory has events that are not in the log.
+    fn undo(&mut self, decided: &Decided) {
+        if decided.events > 0 {
+            self.memory.forget(decided.stream);
+        }
+    }
+}
+
+/// Postgres has refused what was to be written, rather than being away.
+fn is_about_data(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
