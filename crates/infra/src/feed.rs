@@ -1,176 +1,83 @@
-//! Where a reader gets the next events from: the stream when it keeps up, Postgres when it doesn't.
+//! Where the readers of a process get the next events from: its one [`Source`] while they keep up, Postgres when
+//! they don't.
 //!
-//! Every event is checked to be the one that follows the last, so nothing here trusts the broker: what
-//! JetStream skips, loses or can't deliver is read from Postgres, and a reader that starts at 0 is a replay.
+//! The source follows the log's end for all of them, so an event is fetched, parsed and decoded once in a process,
+//! however many readers it has. What it has read last lies in a window; every reader takes from there at its own
+//! pace, and one that is slower than what the window holds reads for itself until it's back. Nobody waits for it.
 
+mod source;
 #[cfg(test)]
 mod tests;
+mod window;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
-use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
-use async_nats::jetstream::{self};
-use futures::{FutureExt, StreamExt};
-use tracing::{debug, info};
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::log::{Log, Recorded};
-use crate::relay::Mirror;
+use window::{Found, Window};
 
-/// Events handed over at once.
-pub const PAGE: usize = 500;
-/// A silent stream is checked against the log this often: it may be the relay that stands still.
-const SILENCE: Duration = Duration::from_millis(500);
-/// How often a reader without NATS looks at the log when no wake-up came.
+/// Events handed over at once, at most.
+pub const PAGE: usize = 2_000;
+/// How often a reader that is at the log's end looks there again until the source has begun.
 const POLL: Duration = Duration::from_millis(200);
-/// How many pages are read from Postgres before the stream is tried again.
-const PAGES_BEFORE_STREAM: u32 = 20;
+
+/// The source of events of one process; cheap to clone. It ends with the last of its clones and feeds.
+#[derive(Clone)]
+pub struct Source {
+    log: Log,
+    window: Arc<Window>,
+    _following: Arc<DropGuard>,
+}
+
+impl Source {
+    /// Begins to follow the log: by the stream where there's NATS, else by Postgres alone.
+    pub fn start(log: Log, nats: Option<async_nats::Client>) -> Self {
+        let (window, stop) = (Arc::new(Window::default()), CancellationToken::new());
+        tokio::spawn(source::follow(log.clone(), nats, window.clone(), stop.clone()));
+        Self { log, window, _following: Arc::new(stop.drop_guard()) }
+    }
+
+    /// What one reader reads by.
+    pub fn feed(&self) -> Feed {
+        Feed { changed: self.window.changed(), source: self.clone() }
+    }
+}
 
 /// One reader's source of events.
 pub struct Feed {
-    log: Log,
-    nats: Option<async_nats::Client>,
-    live: Option<Live>,
-    pages: u32,
-}
-
-struct Live {
-    messages: Ordered,
-    base: u64,
-    last: u64,
+    source: Source,
+    changed: watch::Receiver<()>,
 }
 
 impl Feed {
-    /// A source; without NATS it reads from Postgres alone.
+    /// A feed with a source of its own, for who is alone in its process.
     pub fn new(log: Log, nats: Option<async_nats::Client>) -> Self {
-        Self { log, nats, live: None, pages: PAGES_BEFORE_STREAM }
+        Source::start(log, nats).feed()
     }
 
-    /// The events that follow a position, 1 to [`PAGE`] of them; waits until there is one.
+    /// The events that follow a position, 1 to [`PAGE`] of them; waits until there is one. A call that isn't
+    /// waited for to its end loses nothing.
     ///
     /// # Errors
     /// When Postgres is needed and can't be reached.
-    pub async fn after(&mut self, position: u64) -> Result<Vec<Recorded>, sqlx::Error> {
+    pub async fn after(&mut self, position: u64) -> Result<Vec<Arc<Recorded>>, sqlx::Error> {
         loop {
-            match self.live.take() {
-                Some(live) if live.last == position => {
-                    if let Some(page) = self.follow(live).await? {
-                        return Ok(page);
-                    }
-                }
-                _ => {
-                    let mut woken = self.log.woken();
-                    woken.mark_unchanged();
-                    let page = self.log.page(position, PAGE).await?;
-                    let behind = page.len() == PAGE;
-                    self.pages += 1;
+            self.changed.mark_unchanged();
+            match self.source.window.after(position, PAGE) {
+                Found::Events(events) => return Ok(events),
+                // The source can't end before this feed does.
+                Found::NotYet => drop(self.changed.changed().await),
+                Found::Elsewhere => {
+                    let page = self.source.log.page(position, PAGE).await?;
                     if !page.is_empty() {
-                        if !behind && let Some(last) = page.last() {
-                            self.go_live(last.position).await;
-                        }
-                        return Ok(page);
+                        return Ok(page.into_iter().map(Arc::new).collect());
                     }
-                    self.go_live(position).await;
-                    if self.live.is_none() {
-                        let _ = tokio::time::timeout(POLL, woken.changed()).await;
-                    }
+                    let _ = tokio::time::timeout(POLL, self.changed.changed()).await;
                 }
             }
         }
     }
-
-    /// Takes the next page from the stream and keeps the stream; or gives it up, and Postgres is next.
-    async fn follow(&mut self, mut live: Live) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
-        let mut page = Vec::new();
-        loop {
-            let message = if page.is_empty() {
-                match tokio::time::timeout(SILENCE, live.messages.next()).await {
-                    Ok(message) => message,
-                    Err(_) if self.log.head().await? == live.last => continue,
-                    Err(_) => {
-                        debug!(position = live.last, "The stream is silent, the log is not: reading the log");
-                        self.pages = 0;
-                        return Ok(None);
-                    }
-                }
-            } else {
-                // Only what is there already.
-                match live.messages.next().now_or_never() {
-                    Some(message) => message,
-                    None => break,
-                }
-            };
-            let recorded = match message {
-                Some(Ok(message)) => read(&message, live.base, live.last + 1),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err("the consumer ended".to_owned()),
-            };
-            match recorded {
-                Ok(recorded) => {
-                    live.last = recorded.position;
-                    page.push(recorded);
-                }
-                Err(why) => {
-                    debug!(why, position = live.last, "The stream broke off, reading the log");
-                    self.pages = 0;
-                    return Ok((!page.is_empty()).then_some(page));
-                }
-            }
-            if page.len() == PAGE {
-                break;
-            }
-        }
-        self.live = Some(live);
-        Ok(Some(page))
-    }
-
-    /// Goes on from the stream if it has what follows this position.
-    async fn go_live(&mut self, position: u64) {
-        if self.pages < PAGES_BEFORE_STREAM {
-            return;
-        }
-        self.pages = 0;
-        let Some(client) = &self.nats else { return };
-        if client.connection_state() != async_nats::connection::State::Connected {
-            return;
-        }
-        let context =
-            jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(2)).build(client.clone());
-        match open(&context, position).await {
-            Ok(live) => {
-                debug!(position, "Reading on from the stream");
-                self.live = Some(live);
-            }
-            Err(why) => info!(position, why, "Reading on from the log, not the stream"),
-        }
-    }
-}
-
-async fn open(context: &jetstream::Context, position: u64) -> Result<Live, String> {
-    let mirror = Mirror::open(context).await?;
-    if position + 1 < mirror.first_position() {
-        return Err(format!("the stream begins at {}", mirror.first_position()));
-    }
-    let config = OrderedConfig {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position + 1 - mirror.base },
-        filter_subject: "rentstream.>".to_owned(),
-        ..OrderedConfig::default()
-    };
-    let consumer: Consumer<OrderedConfig> =
-        mirror.stream.create_consumer(config).await.map_err(|error| error.to_string())?;
-    let messages = consumer.messages().await.map_err(|error| error.to_string())?;
-    Ok(Live { messages, base: mirror.base, last: position })
-}
-
-/// Reads a message; its sequence and its content must both say that it is the event at `expected`.
-fn read(message: &jetstream::Message, base: u64, expected: u64) -> Result<Recorded, String> {
-    let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
-    let recorded: Recorded = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
-    if recorded.position != expected || sequence + base != expected {
-        return Err(format!(
-            "position {} came at sequence {sequence}, expected was {expected}",
-            recorded.position
-        ));
-    }
-    Ok(recorded)
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use answers::Answered;
 pub use append::{Append, AppendError, Appended, Claim, NewEvent};
 pub(crate) use head::{Batch, Foreign, ForeignEvent, Head, Written};
-pub use recorded::Recorded;
+pub use recorded::{Decoded, Recorded};
 
 use crate::metrics::{METRICS, gauge};
 use crate::settings::Crash;
@@ -34,10 +34,14 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// How long to wait for a connection before saying that Postgres can't be reached.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
+/// Connections for the readers' bookkeeping.
+const BOOKKEEPING: u32 = 8;
+
 /// A handle on the log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
     pool: PgPool,
+    bookkeeping: PgPool,
     head: watch::Sender<u64>,
     crash: Crash,
 }
@@ -49,12 +53,18 @@ impl Log {
     /// When the address is none.
     pub fn open(url: &str, connections: u32, crash: Crash) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = url.parse()?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
-            .connect_lazy_with(options.application_name("rentstream").options([("jit", "off")]));
+        let options = options.application_name("rentstream").options([("jit", "off")]);
+        let connect = |connections, options| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE)
+                .connect_lazy_with(options)
+        };
+        let pool = connect(connections, options.clone());
+        let bookkeeping =
+            connect(connections.min(BOOKKEEPING), options.options([("synchronous_commit", "off")]));
         let (head, _) = watch::channel(0);
-        Ok(Self { pool, head, crash })
+        Ok(Self { pool, bookkeeping, head, crash })
     }
 
     /// Brings the schema up to date.
@@ -65,9 +75,20 @@ impl Log {
         MIGRATIONS.run(&self.pool).await
     }
 
-    /// The connections, for what is kept beside the events: checkpoints, tasks, answers.
+    /// The connections, for what is kept beside the events: keys, answers, notices.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Connections whose commits don't wait for the disk, for readers' places and what they note with them.
+    ///
+    /// When Postgres crashes, the last fraction of a second of it may be lost, but only as a whole and from the
+    /// end: the write-ahead log is one sequence. So a place is never kept without what was noted with it, and
+    /// what a lost note has already led to in the log can't be: an append waits for the disk, and with it for
+    /// all that was written before. A reader reads again from the older place; a task that was done is found to
+    /// be done, a lease that was taken is taken again. Nothing else may be written here.
+    pub fn bookkeeping(&self) -> &PgPool {
+        &self.bookkeeping
     }
 
     /// Appends events that come from elsewhere; the shop's own commands go through [`crate::store`].

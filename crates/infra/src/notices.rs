@@ -89,7 +89,7 @@ pub async fn run(
     crash: Crash,
     shutdown: CancellationToken,
 ) {
-    let outbox = Outbox::new(store.log().pool().clone(), channel.name(), patience);
+    let outbox = Outbox::new(store.log(), channel.name(), patience);
     let noted = Arc::new(Notify::new());
     let reader = reading::Reader::new(outbox.clone(), noted.clone());
     let keys = Keys::of(store.log());

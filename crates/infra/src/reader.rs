@@ -1,16 +1,19 @@
 //! The one consumer loop, for projectors and processes alike.
 //!
 //! A reader's place is a position that it keeps itself, in the same transaction as what it writes. Nothing
-//! depends on what a broker remembers of it.
+//! depends on what a broker remembers of it. It need not be kept for every event: what doesn't concern the reader,
+//! or need not be written yet, waits a moment for what does, as reading it again would do no harm.
 
 use std::fmt::Display;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::feed::Feed;
+use crate::feed::{Feed, PAGE};
 use crate::log::{Recorded, pause};
 
 /// How long to wait after a failure, doubling up to the second.
@@ -19,10 +22,32 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(5);
 /// A reader that nothing comes to looks whether its place is still where it was this often.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// Between two looks at the log there are at least this many milliseconds.
+const GATHER: f64 = 2.0;
+/// On a busy shop a reader lets more gather: so many milliseconds, times the root of the events that it has just
+/// found. That makes 5 ms at 10,000 events a second, 12 ms at 25,000.
+const GATHER_BY_ROOT: f64 = 0.7;
+/// However busy, no longer than this.
+const GATHER_AT_MOST: f64 = 20.0;
+
+/// What an event is to a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Concern {
+    /// Nothing.
+    No,
+    /// It's to be handled, but within the reader's [`Handler::PATIENCE`] will do.
+    Soon,
+    /// It's to be handled at once.
+    Now,
+}
+
 /// What is done with the events.
 pub trait Handler: Send + Sync + 'static {
-    /// Why a page can't be handled now; it's tried again. What can never be handled is parked instead.
+    /// Why events can't be handled now; they are tried again. What can never be handled is parked instead.
     type Error: Display + Send;
+
+    /// How long the checkpoint may stay behind what was read, while nothing is to be handled at once.
+    const PATIENCE: Duration;
 
     /// The reader's name, by which its place is kept.
     fn name(&self) -> &str;
@@ -30,12 +55,16 @@ pub trait Handler: Send + Sync + 'static {
     /// The position of the last event that was handled; 0 at the beginning.
     fn checkpoint(&self) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
-    /// Handles the events that follow `from`, and moves the checkpoint from there to the last of them in the
-    /// same transaction.
+    /// What an event is to this reader.
+    fn concern(&self, recorded: &Recorded) -> Concern;
+
+    /// Handles those of the events after `from`, up to `to`, that concern it, and moves the checkpoint from
+    /// there to `to` in the same transaction.
     fn handle(
         &self,
         from: u64,
-        page: &[Recorded],
+        to: u64,
+        events: &[Arc<Recorded>],
     ) -> impl Future<Output = Result<Handled, Self::Error>> + Send;
 }
 
@@ -48,7 +77,7 @@ pub enum Handled {
     Elsewhere,
 }
 
-/// Reads until shutdown. A page that is being handled is finished first.
+/// Reads until shutdown. What has been read is handled first.
 pub async fn run(handler: impl Handler, mut feed: Feed, shutdown: CancellationToken) {
     let mut wait = RETRY;
     info!(reader = handler.name(), "Reading");
@@ -64,33 +93,103 @@ pub async fn run(handler: impl Handler, mut feed: Feed, shutdown: CancellationTo
     }
 }
 
-async fn read(
-    handler: &impl Handler,
+/// What has been read and not yet been handled.
+struct Gathered {
+    /// Where the checkpoint stands.
+    from: u64,
+    /// Up to where it has been read.
+    to: u64,
+    /// What of it concerns the reader.
+    events: Vec<Arc<Recorded>>,
+    /// When it's to be handled.
+    due: Option<Instant>,
+}
+
+impl Gathered {
+    fn after(from: u64) -> Self {
+        Self { from, to: from, events: Vec::new(), due: None }
+    }
+
+    fn take<H: Handler>(&mut self, handler: &H, page: Vec<Arc<Recorded>>) {
+        let mut urgent = false;
+        let due = *self.due.get_or_insert_with(|| Instant::now() + H::PATIENCE);
+        for recorded in page {
+            self.to = recorded.position;
+            let concern = handler.concern(&recorded);
+            urgent |= concern == Concern::Now;
+            if concern > Concern::No {
+                self.events.push(recorded);
+            }
+        }
+        if urgent || self.events.len() >= PAGE {
+            self.due = Some(due.min(Instant::now()));
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Gives whether the checkpoint was where it was thought to be.
+    async fn handle(&mut self, handler: &impl Handler) -> Result<bool, String> {
+        let handled = handler.handle(self.from, self.to, &self.events).await;
+        let handled = handled.map_err(|error| error.to_string())? == Handled::Done;
+        *self = Self::after(self.to);
+        Ok(handled)
+    }
+}
+
+async fn read<H: Handler>(
+    handler: &H,
     feed: &mut Feed,
     shutdown: &CancellationToken,
     wait: &mut Duration,
 ) -> Result<(), String> {
-    let mut position = handler.checkpoint().await.map_err(|error| error.to_string())?;
-    debug!(reader = handler.name(), position, "Reading on");
+    let checkpoint = async || handler.checkpoint().await.map_err(|error| error.to_string());
+    let mut gathered = Gathered::after(checkpoint().await?);
+    debug!(reader = handler.name(), position = gathered.from, "Reading on");
     loop {
-        let next = feed.after(position);
+        let next = feed.after(gathered.to);
         tokio::pin!(next);
         let page = loop {
+            let due = gathered.due.unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
-                page = &mut next => break page.map_err(|error| error.to_string())?,
-                () = tokio::time::sleep(IDLE) => {
-                    // On an idle shop too it's noticed that what was written is gone, and made anew.
-                    if handler.checkpoint().await.map_err(|error| error.to_string())? != position {
-                        return Ok(());
+                () = shutdown.cancelled() => {
+                    if gathered.due.is_some() {
+                        gathered.handle(handler).await?;
                     }
+                    return Ok(());
                 }
+                page = &mut next => break page.map_err(|error| error.to_string())?,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            let still = match gathered.due {
+                Some(_) => gathered.handle(handler).await?,
+                // On an idle shop too it's noticed that what was written is gone, and made anew.
+                None => checkpoint().await? == gathered.from,
+            };
+            if !still {
+                return Ok(());
             }
         };
-        match handler.handle(position, &page).await.map_err(|error| error.to_string())? {
-            Handled::Done => position = page.last().map_or(position, |last| last.position),
-            Handled::Elsewhere => return Ok(()),
+        let more = Instant::now() + gather(page.len());
+        gathered.take(handler, page);
+        if gathered.is_due() && !gathered.handle(handler).await? {
+            return Ok(());
         }
         *wait = RETRY;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep_until(more) => {}
+        }
     }
+}
+
+/// How long to let more gather after so many events were found. Who is behind doesn't wait.
+fn gather(found: usize) -> Duration {
+    if found == PAGE {
+        return Duration::ZERO;
+    }
+    let root = f64::from(u32::try_from(found).unwrap_or(u32::MAX)).sqrt();
+    Duration::from_secs_f64((GATHER_BY_ROOT * root).clamp(GATHER, GATHER_AT_MOST) / 1_000.0)
 }

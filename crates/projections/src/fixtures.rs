@@ -10,7 +10,7 @@ use rentstream_domain::rental::{Order, PaymentMethod, RentalEvent};
 use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
 use rentstream_domain::text::Line;
 use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, Money, PaymentId, RentalId, Sealed};
-use rentstream_infra::log::Recorded;
+use rentstream_infra::log::{Decoded, Recorded};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -36,6 +36,7 @@ pub(crate) fn recorded(position: u64) -> Recorded {
         payload: RawValue::from_string("{}".to_owned()).unwrap(),
         metadata: HashMap::new(),
         recorded_at: noon(),
+        decoded: Decoded::default(),
     }
 }
 

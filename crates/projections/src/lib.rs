@@ -19,6 +19,7 @@ pub mod rebuild;
 pub mod sampling;
 mod search;
 pub mod tables;
+mod telling;
 pub mod view;
 pub mod views;
 pub mod waiting;

@@ -1,12 +1,15 @@
 //! Projects the log into one view: a page of events is folded in memory by key, rows are read in one query
 //! and written in one statement, and the checkpoint moves in the same transaction.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use rentstream_infra::feed::Feed;
 use rentstream_infra::log::{Log, Recorded, signed};
-use rentstream_infra::reader::{self, Handled, Handler};
+use rentstream_infra::reader::{self, Concern, Handled, Handler};
 use sqlx::{PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -31,6 +34,9 @@ struct Projector {
 impl Handler for Projector {
     type Error = sqlx::Error;
 
+    /// Somebody may wait until the view has seen an event that it makes nothing of.
+    const PATIENCE: Duration = Duration::from_millis(10);
+
     fn name(&self) -> &str {
         self.view.name
     }
@@ -48,27 +54,37 @@ impl Handler for Projector {
         Ok(position)
     }
 
-    async fn handle(&self, from: u64, page: &[Recorded]) -> Result<Handled, sqlx::Error> {
-        let generation = self.generation.load(Ordering::Relaxed);
-        match apply(&self.view, &self.tables, generation, from, page).await {
-            Err(error) if is_about_data(&error) => self.one_by_one(generation, from, page).await,
-            applied => applied,
+    fn concern(&self, recorded: &Recorded) -> Concern {
+        match recorded.event() {
+            Ok(event) if (self.view.key)(event).is_none() => Concern::No,
+            Ok(_) | Err(_) => Concern::Now,
         }
+    }
+
+    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
+        let generation = self.generation.load(Ordering::Relaxed);
+        let handled = match apply(&self.view, &self.tables, generation, (from, to), events).await {
+            Err(error) if is_about_data(&error) => self.one_by_one(generation, (from, to), events).await?,
+            applied => applied?,
+        };
+        if handled == Handled::Done {
+            self.tables.tell(self.view.name, to);
+        }
+        Ok(handled)
     }
 }
 
 impl Projector {
-    /// A row of the page can't be stored. Which one, is found by going event by event; its key is parked.
+    /// A row can't be stored. Which one, is found by going event by event; its key is parked.
     async fn one_by_one(
         &self,
         generation: i32,
-        from: u64,
-        page: &[Recorded],
+        (mut from, to): (u64, u64),
+        events: &[Arc<Recorded>],
     ) -> Result<Handled, sqlx::Error> {
-        let mut from = from;
-        for recorded in page {
-            let alone = std::slice::from_ref(recorded);
-            let handled = match apply(&self.view, &self.tables, generation, from, alone).await {
+        for recorded in events {
+            let (alone, step) = (std::slice::from_ref(recorded), (from, recorded.position));
+            let handled = match apply(&self.view, &self.tables, generation, step, alone).await {
                 Err(error) if is_about_data(&error) => {
                     set_aside(&self.view, &self.tables, generation, from, recorded, error.to_string()).await?
                 }
@@ -79,7 +95,7 @@ impl Projector {
             }
             from = recorded.position;
         }
-        Ok(Handled::Done)
+        apply::<Recorded>(&self.view, &self.tables, generation, (from, to), &[]).await
     }
 }
 
@@ -89,23 +105,26 @@ fn is_about_data(error: &sqlx::Error) -> bool {
     error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
-/// Applies a page to a generation of a view, in one transaction.
+/// Applies the events between two positions to a generation of a view, in one transaction. Those that are not
+/// the view's may be among them or missing.
 ///
 /// # Errors
 /// When Postgres can't be reached or refuses; nothing is written then.
-pub(crate) async fn apply(
+pub(crate) async fn apply<R: Borrow<Recorded>>(
     view: &Definition,
     tables: &Tables,
     generation: i32,
-    from: u64,
-    page: &[Recorded],
+    (from, to): (u64, u64),
+    events: &[R],
 ) -> Result<Handled, sqlx::Error> {
-    let Some(to) = page.last().map(|last| last.position) else { return Ok(Handled::Done) };
+    if from == to {
+        return Ok(Handled::Done);
+    }
     let mut touches = Vec::new();
     let mut unreadable = Vec::new();
-    for recorded in page {
+    for recorded in events.iter().map(Borrow::borrow) {
         match recorded.event() {
-            Ok(event) => touches.extend((view.key)(&event).map(|key| Touch { key, event, recorded })),
+            Ok(event) => touches.extend((view.key)(event).map(|key| Touch { key, event, recorded })),
             Err(error) => unreadable.push(Parked {
                 key: recorded.fallback_key().to_owned(),
                 customer_id: None,
@@ -115,42 +134,64 @@ pub(crate) async fn apply(
         }
     }
 
-    let mut tx = tables.pool().begin().await?;
-    // First, as it takes the row's lock: whoever reads the rows next to change them has it.
-    if !move_checkpoint(&mut tx, view.name, generation, from, to).await? {
-        return Ok(Handled::Elsewhere);
-    }
-    if !unreadable.is_empty() {
-        park(&mut tx, view, generation, &unreadable).await?;
-    }
-    if !touches.is_empty() {
-        let table = table(view.name, generation);
-        let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
-        let rows = rows(&mut tx, &table, keys.into_iter().collect()).await?;
-        let folded = (view.fold)(rows, &touches, &parked(&mut tx, view, generation).await?);
-        park(&mut tx, view, generation, &folded.parked).await?;
-        write(&mut tx, &table, folded.rows).await?;
-    }
-    sqlx::query("SELECT pg_notify('rentstream_view', $1)")
-        .bind(format!("{} {to}", view.name))
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
-    Ok(Handled::Done)
+    let moved = if touches.is_empty() && unreadable.is_empty() {
+        move_checkpoint(tables.pool(), view.name, generation, from, to).await?
+    } else {
+        let mut tx = tables.pool().begin().await?;
+        // First, as it takes the row's lock: whoever reads the rows next to change them has it.
+        let moved = move_checkpoint(&mut *tx, view.name, generation, from, to).await?;
+        if moved {
+            park(&mut tx, view, generation, &unreadable).await?;
+            fold(&mut tx, view, generation, &touches).await?;
+            tx.commit().await?;
+        }
+        moved
+    };
+    Ok(if moved { Handled::Done } else { Handled::Elsewhere })
 }
 
+async fn fold(
+    tx: &mut PgConnection,
+    view: &Definition,
+    generation: i32,
+    touches: &[Touch<'_>],
+) -> Result<(), sqlx::Error> {
+    if touches.is_empty() {
+        return Ok(());
+    }
+    let table = table(view.name, generation);
+    let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
+    let (rows, parked) = rows(tx, view, generation, keys.into_iter().collect()).await?;
+    let folded = (view.fold)(rows, touches, &parked);
+    park(tx, view, generation, &folded.parked).await?;
+    write(tx, &table, folded.rows).await
+}
+
+/// The rows of these keys that are there, and every key that is parked, in one look.
 async fn rows(
     connection: &mut PgConnection,
-    table: &str,
+    view: &Definition,
+    generation: i32,
     keys: Vec<Uuid>,
-) -> Result<HashMap<Uuid, String>, sqlx::Error> {
-    Ok(sqlx::query(&format!("SELECT key, row::text AS row FROM {table} WHERE key = ANY ($1)"))
-        .bind(keys)
-        .try_map(|row| Ok((row.try_get("key")?, row.try_get("row")?)))
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .collect())
+) -> Result<(HashMap<Uuid, String>, HashSet<String>), sqlx::Error> {
+    let (mut rows, mut parked) = (HashMap::new(), HashSet::new());
+    let found = sqlx::query(&format!(
+        "SELECT key, row::text AS row, NULL AS parked FROM {} WHERE key = ANY ($1)
+         UNION ALL SELECT NULL, NULL, key FROM parked WHERE view = $2 AND generation = $3",
+        table(view.name, generation)
+    ))
+    .bind(keys)
+    .bind(view.name)
+    .bind(generation)
+    .fetch_all(connection)
+    .await?;
+    for row in found {
+        match row.try_get("key")? {
+            Some(key) => drop(rows.insert(key, row.try_get("row")?)),
+            None => drop(parked.insert(row.try_get("parked")?)),
+        }
+    }
+    Ok((rows, parked))
 }
 
 async fn write(
@@ -168,21 +209,6 @@ async fn write(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-async fn parked(
-    connection: &mut PgConnection,
-    view: &Definition,
-    generation: i32,
-) -> Result<HashSet<String>, sqlx::Error> {
-    Ok(sqlx::query("SELECT key FROM parked WHERE view = $1 AND generation = $2")
-        .bind(view.name)
-        .bind(generation)
-        .try_map(|row| row.try_get("key"))
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .collect())
 }
 
 async fn park(
@@ -222,13 +248,11 @@ async fn set_aside(
     error: String,
 ) -> Result<Handled, sqlx::Error> {
     let event = recorded.event().ok();
-    let key = event
-        .as_ref()
-        .and_then(view.key)
-        .map_or_else(|| recorded.fallback_key().to_owned(), |key| key.to_string());
+    let key =
+        event.and_then(view.key).map_or_else(|| recorded.fallback_key().to_owned(), |key| key.to_string());
     let customer_id = event.and_then(|event| event.customer_id()).map(|customer| customer.0);
     let mut tx = tables.pool().begin().await?;
-    if !move_checkpoint(&mut tx, view.name, generation, from, recorded.position).await? {
+    if !move_checkpoint(&mut *tx, view.name, generation, from, recorded.position).await? {
         return Ok(Handled::Elsewhere);
     }
     park(&mut tx, view, generation, &[Parked { key, customer_id, position: recorded.position, error }])
@@ -263,7 +287,7 @@ pub async fn retry(view: &Definition, log: &Log, tables: &Tables, key: &str) -> 
     let mut touches = Vec::new();
     for recorded in &events {
         match recorded.event() {
-            Ok(event) => touches.extend((view.key)(&event).map(|key| Touch { key, event, recorded })),
+            Ok(event) => touches.extend((view.key)(event).map(|key| Touch { key, event, recorded })),
             Err(error) => {
                 info!(view = view.name, key, %error, "Still can't be read, stays parked");
                 return Ok(false);
@@ -272,7 +296,7 @@ pub async fn retry(view: &Definition, log: &Log, tables: &Tables, key: &str) -> 
     }
     let table = table(view.name, generation);
     let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
-    let rows = rows(&mut tx, &table, keys.into_iter().collect()).await?;
+    let (rows, _) = rows(&mut tx, view, generation, keys.into_iter().collect()).await?;
     let folded = (view.fold)(rows, &touches, &HashSet::new());
     if !folded.parked.is_empty() {
         return Ok(false);

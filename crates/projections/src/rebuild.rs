@@ -82,7 +82,7 @@ async fn catch_up(
         progress(position, head);
         let page = log.page(position, PAGE).await?;
         let Some(last) = page.last().map(|last| last.position) else { return Ok(position) };
-        if apply(view, tables, generation, position, &page).await? == Handled::Elsewhere {
+        if apply(view, tables, generation, (position, last), &page).await? == Handled::Elsewhere {
             return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
         }
         position = last;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rentstream_infra::log::{signed, unsigned};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
+use sqlx::{Connection, Executor, PgConnection, PgExecutor, PgPool, Row};
 use tracing::info;
 
+use crate::telling::Teller;
 use crate::view::Definition;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -20,6 +21,7 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 pub struct Tables {
     options: PgConnectOptions,
     pool: PgPool,
+    teller: Teller,
 }
 
 /// One generation of a view.
@@ -54,12 +56,23 @@ impl Tables {
             .max_connections(connections)
             .acquire_timeout(ACQUIRE)
             .connect_lazy_with(options.clone());
-        Ok(Self { options, pool })
+        let teller = Teller::new(pool.clone());
+        Ok(Self { options, pool, teller })
     }
 
     /// The connections.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// Tells whoever waits for a view, here and in other processes, up to where it has seen the log by now.
+    pub(crate) fn tell(&self, view: &'static str, position: u64) {
+        self.teller.tell(view, position);
+    }
+
+    /// How the views' projectors tell.
+    pub(crate) fn teller(&self) -> &Teller {
+        &self.teller
     }
 
     /// Makes what is missing: the database, its schema, the view's first generation. Gives the generation
@@ -263,7 +276,7 @@ pub(crate) async fn sweep(
 
 /// Moves a generation's checkpoint if it stands where it's thought to stand.
 pub(crate) async fn move_checkpoint(
-    connection: &mut PgConnection,
+    connection: impl PgExecutor<'_>,
     view: &str,
     generation: i32,
     from: u64,

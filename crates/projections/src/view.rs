@@ -66,7 +66,7 @@ pub struct Touch<'a> {
     /// The row's key.
     pub key: Uuid,
     /// The event.
-    pub event: Event,
+    pub event: &'a Event,
     /// As it was recorded.
     pub recorded: &'a Recorded,
 }

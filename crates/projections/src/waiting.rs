@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::tables::Tables;
+use crate::telling::{self, CHANNEL};
 use crate::view::Definition;
 
 /// How long a read waits for its view.
@@ -33,20 +34,21 @@ pub struct Seen {
 impl Seen {
     /// Knows nothing yet; [`Seen::listen`] tells it.
     pub fn new(tables: Tables, views: &[Definition]) -> Self {
-        let positions = views.iter().map(|view| (view.name, watch::channel(0).0)).collect();
+        let positions = views.iter().map(|view| (view.name, tables.teller().told(view.name))).collect();
         Self { tables, positions: Arc::new(positions) }
     }
 
     /// Listens to the projectors until shutdown.
     pub async fn listen(self, shutdown: CancellationToken) {
         let heard = |told: Option<&str>| {
-            let Some((view, position)) = told.and_then(|told| told.split_once(' ')) else { return };
-            if let (Some(seen), Ok(position)) = (self.positions.get(view), position.parse::<u64>()) {
-                // A view's database may have been dropped: its position goes back then, and comes again.
-                seen.send_if_modified(|seen| std::mem::replace(seen, position) != position);
+            let Some((view, position)) = told.and_then(|told| self.tables.teller().hear(told)) else {
+                return;
+            };
+            if let Some(seen) = self.positions.get(view) {
+                telling::set(seen, position);
             }
         };
-        wakeup::listen(self.tables.pool(), "rentstream_view", shutdown, heard).await;
+        wakeup::listen(self.tables.pool(), CHANNEL, shutdown, heard).await;
     }
 
     /// Changes when the view has. It's a wake-up, not a promise: poll behind it.

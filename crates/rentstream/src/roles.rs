@@ -9,7 +9,7 @@ use axum::Extension;
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::driver::Driver;
-use rentstream_infra::feed::Feed;
+use rentstream_infra::feed::Source;
 use rentstream_infra::gateway::Gateway;
 use rentstream_infra::http::Limits;
 use rentstream_infra::http::auth::Auth;
@@ -196,7 +196,7 @@ pub(crate) async fn project(settings: Settings, names: &[String], shutdown: Canc
         &shutdown,
     )
     .await?;
-    spawn_projectors(&tasks, &chosen, &log, &nats, &tables, &shutdown);
+    spawn_projectors(&tasks, &chosen, &Source::start(log, Some(nats)), &tables, &shutdown);
     finish(&tasks).await;
     Ok(())
 }
@@ -211,7 +211,7 @@ pub(crate) async fn react(settings: Settings, names: &[String], shutdown: Cancel
     tasks.spawn(log.clone().listen(shutdown.clone()));
     tasks.spawn(sampling::processes(log.clone(), shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
-    spawn_processes(&tasks, &chosen, &driver, &nats, &shutdown);
+    spawn_processes(&tasks, &chosen, &driver, &Source::start(log, Some(nats)), &shutdown);
     finish(&tasks).await;
     Ok(())
 }
@@ -225,7 +225,8 @@ pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> R
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
-    spawn_channels(&tasks, &settings, &Store::new(log), &nats, &shutdown);
+    let source = Source::start(log.clone(), Some(nats));
+    spawn_channels(&tasks, &settings, &Store::new(log), &source, &shutdown);
     finish(&tasks).await;
     Ok(())
 }
@@ -251,14 +252,12 @@ pub(crate) async fn migrate(settings: Settings) -> Result<()> {
 pub(crate) fn spawn_projectors(
     tasks: &TaskTracker,
     views: &[Definition],
-    log: &Log,
-    nats: &async_nats::Client,
+    source: &Source,
     tables: &Tables,
     shutdown: &CancellationToken,
 ) {
     for view in views {
-        let feed = Feed::new(log.clone(), Some(nats.clone()));
-        tasks.spawn(projector::run(*view, feed, tables.clone(), shutdown.clone()));
+        tasks.spawn(projector::run(*view, source.feed(), tables.clone(), shutdown.clone()));
     }
 }
 
@@ -266,15 +265,14 @@ pub(crate) fn spawn_processes(
     tasks: &TaskTracker,
     names: &[&str],
     driver: &Driver,
-    nats: &async_nats::Client,
+    source: &Source,
     shutdown: &CancellationToken,
 ) {
-    let feed = || Feed::new(driver.store().log().clone(), Some(nats.clone()));
     for process in processes::ALL.into_iter().filter(|process| names.contains(&process.name)) {
-        tasks.spawn(reactor::run(process, driver.clone(), feed(), shutdown.clone()));
+        tasks.spawn(reactor::run(process, driver.clone(), source.feed(), shutdown.clone()));
     }
     for process in processes::OF_DEPOSITS.into_iter().filter(|process| names.contains(&process.name)) {
-        tasks.spawn(reactor::run(process, driver.clone(), feed(), shutdown.clone()));
+        tasks.spawn(reactor::run(process, driver.clone(), source.feed(), shutdown.clone()));
     }
 }
 
@@ -282,11 +280,11 @@ pub(crate) fn spawn_channels(
     tasks: &TaskTracker,
     settings: &Settings,
     store: &Store,
-    nats: &async_nats::Client,
+    source: &Source,
     shutdown: &CancellationToken,
 ) {
     for channel in &settings.channels {
-        let feed = Feed::new(store.log().clone(), Some(nats.clone()));
+        let feed = source.feed();
         let (patience, crash) = (settings.notice_patience, settings.crash.clone());
         tasks.spawn(notices::run(channel.clone(), store.clone(), feed, patience, crash, shutdown.clone()));
     }

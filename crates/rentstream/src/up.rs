@@ -13,6 +13,7 @@ use aide::axum::ApiRouter;
 use anyhow::{Context, Result, anyhow, bail};
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
+use rentstream_infra::feed::Source;
 use rentstream_infra::log::pause;
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
@@ -190,10 +191,11 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(sampling::processes(log.clone(), background.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
     tasks.spawn(reads.clone().listen(background.clone()));
-    roles::spawn_projectors(&tasks, &views::ALL, &log, &nats, &tables, &background);
+    let source = Source::start(log.clone(), Some(nats));
+    roles::spawn_projectors(&tasks, &views::ALL, &source, &tables, &background);
     let every: Vec<&str> = processes::names().collect();
-    roles::spawn_processes(&tasks, &every, &driver, &nats, &background);
-    roles::spawn_channels(&tasks, &settings, driver.store(), &nats, &background);
+    roles::spawn_processes(&tasks, &every, &driver, &source, &background);
+    roles::spawn_channels(&tasks, &settings, driver.store(), &source, &background);
 
     let routes = routes(Writes::new(driver), reads);
     let auth = token::accepted(&settings, log.clone(), shutdown)?;

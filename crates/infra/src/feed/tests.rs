@@ -1,18 +1,65 @@
+use std::time::Duration;
+
+use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 
-use super::Feed;
-use crate::relay;
+use super::{Feed, Found, PAGE, Source};
+use crate::log::{Log, Recorded};
+use crate::relay::{self, Mirror, STREAM};
 use crate::testing::{fill, log, nats};
 
-async fn read_to(feed: &mut Feed, from: u64, to: u64) -> u64 {
+/// Reads up to a position; nothing may be skipped or doubled.
+async fn read_to(feed: &mut Feed, from: u64, to: u64) -> Vec<String> {
+    let mut ids = Vec::new();
     let mut position = from;
     while position < to {
         for recorded in feed.after(position).await.unwrap() {
             assert_eq!(recorded.position, position + 1, "nothing is skipped or doubled");
             position = recorded.position;
+            ids.push(recorded.event_id.to_string());
         }
     }
-    position
+    ids
+}
+
+/// What the log says is between two positions.
+async fn truth(log: &Log, from: u64, to: u64) -> Vec<String> {
+    let page = log.page(from, usize::try_from(to - from).unwrap()).await.unwrap();
+    page.iter().map(|recorded| recorded.event_id.to_string()).collect()
+}
+
+/// Waits until the source has got to a position.
+async fn sourced(source: &Source, position: u64) {
+    let mut changed = source.window.changed();
+    let reached = async {
+        // It may have begun right there.
+        while matches!(source.window.after(position - 1, 1), Found::NotYet)
+            || matches!(source.window.after(position, 1), Found::Elsewhere)
+        {
+            changed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("the source reaches the position");
+}
+
+async fn consumers(context: &jetstream::Context) -> usize {
+    let Ok(mut stream) = context.get_stream(STREAM).await else { return 0 };
+    stream.info().await.unwrap().state.consumer_count
+}
+
+/// Writes until the stream is followed.
+async fn go_live(log: &Log, source: &Source, context: &jetstream::Context) -> u64 {
+    let live = async {
+        loop {
+            fill(log, 1).await;
+            sourced(source, log.head().await.unwrap()).await;
+            if consumers(context).await > 0 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), live).await.expect("the source follows the stream");
+    log.head().await.unwrap()
 }
 
 #[tokio::test]
@@ -22,16 +69,59 @@ async fn a_reader_catches_up_from_the_log_and_goes_on_from_the_stream() {
     fill(&log, 1_200).await;
     let shutdown = CancellationToken::new();
     tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
-    let mut feed = Feed::new(log.clone(), Some(client));
-    let mut position = read_to(&mut feed, 0, 1_200).await;
-    // It takes a quiet moment to change over.
-    while feed.live.is_none() {
-        fill(&log, 1).await;
-        position = read_to(&mut feed, position, position + 1).await;
-    }
+    let source = Source::start(log.clone(), Some(client.clone()));
+    let mut feed = source.feed();
+    read_to(&mut feed, 0, 1_200).await;
+    let position = go_live(&log, &source, &jetstream::new(client)).await;
+    read_to(&mut feed, 1_200, position).await;
     fill(&log, 300).await;
     read_to(&mut feed, position, position + 300).await;
     shutdown.cancel();
+}
+
+#[tokio::test]
+async fn readers_of_one_process_share_one_consumer_and_each_event() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    let (source, context) = (Source::start(log.clone(), Some(client.clone())), jetstream::new(client));
+    let position = go_live(&log, &source, &context).await;
+    fill(&log, 50).await;
+    sourced(&source, position + 50).await;
+    let mut feeds: Vec<Feed> = (0..10).map(|_| source.feed()).collect();
+    let first = feeds[0].after(position).await.unwrap();
+    for feed in &mut feeds {
+        let page = feed.after(position).await.unwrap();
+        assert_eq!(page.len(), 50);
+        assert!(page.iter().zip(&first).all(|(one, other)| std::sync::Arc::ptr_eq(one, other)));
+    }
+    assert_eq!(consumers(&context).await, 1);
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_nobody_up_and_comes_back_from_the_log_to_the_window() {
+    let log = log().await;
+    let source = Source::start(log.clone(), None);
+    let (mut fast, mut slow) = (source.feed(), source.feed());
+    fill(&log, 10).await;
+    read_to(&mut fast, 0, 10).await;
+    read_to(&mut slow, 0, 10).await;
+    // More than the window holds, while one of them reads nothing at all.
+    let (mut at, full) = (10, 10_010);
+    while at < full {
+        fill(&log, 1_000).await;
+        read_to(&mut fast, at, at + 1_000).await;
+        at += 1_000;
+    }
+    sourced(&source, full).await;
+    assert!(matches!(source.window.after(10, PAGE), Found::Elsewhere), "the window has moved on");
+    assert_eq!(read_to(&mut slow, 10, full).await, truth(&log, 10, full).await);
+    fill(&log, 10).await;
+    sourced(&source, full + 10).await;
+    let (page, shared) = (slow.after(full).await.unwrap(), fast.after(full).await.unwrap());
+    assert!(std::sync::Arc::ptr_eq(&page[0], &shared[0]), "it reads with the others again");
 }
 
 #[tokio::test]
@@ -40,12 +130,13 @@ async fn a_reader_goes_on_from_the_log_while_nats_is_away() {
     let (server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
     tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
-    let mut feed = Feed::new(log.clone(), Some(client));
-    fill(&log, 10).await;
-    let position = read_to(&mut feed, 0, 10).await;
+    let source = Source::start(log.clone(), Some(client.clone()));
+    let mut feed = source.feed();
+    let position = go_live(&log, &source, &jetstream::new(client)).await;
+    read_to(&mut feed, 0, position).await;
     server.kill().await;
     fill(&log, 10).await;
-    assert_eq!(read_to(&mut feed, position, 20).await, 20);
+    read_to(&mut feed, position, position + 10).await;
     shutdown.cancel();
 }
 
@@ -55,11 +146,82 @@ async fn a_reader_goes_on_from_the_log_while_the_relay_stands_still() {
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
     let relay = tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
-    let mut feed = Feed::new(log.clone(), Some(client));
-    fill(&log, 10).await;
-    let position = read_to(&mut feed, 0, 10).await;
+    let source = Source::start(log.clone(), Some(client.clone()));
+    let mut feed = source.feed();
+    let position = go_live(&log, &source, &jetstream::new(client)).await;
+    read_to(&mut feed, 0, position).await;
     shutdown.cancel();
     relay.await.unwrap();
     fill(&log, 10).await;
-    assert_eq!(read_to(&mut feed, position, 20).await, 20);
+    read_to(&mut feed, position, position + 10).await;
+}
+
+/// Publishes past the relay what the log doesn't have there.
+async fn forge(context: &jetstream::Context, payload: Vec<u8>) {
+    context
+        .publish("rentstream.0.Customer.0.Forged".to_owned(), payload.into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+}
+
+/// A source that follows the stream, whose relay stands still now; and the position.
+async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
+    let log = log().await;
+    let (server, client, folder) = nats().await;
+    let shutdown = CancellationToken::new();
+    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    let source = Source::start(log.clone(), Some(client.clone()));
+    let context = jetstream::new(client);
+    let position = go_live(&log, &source, &context).await;
+    shutdown.cancel();
+    relay.await.unwrap();
+    (log, source, context, position, (server, folder))
+}
+
+async fn stream_position(context: &jetstream::Context) -> u64 {
+    Mirror::open(context).await.unwrap().position()
+}
+
+#[tokio::test]
+async fn what_is_no_event_in_the_stream_is_read_from_the_log() {
+    let (log, source, context, position, _servers) = without_relay().await;
+    let mut feed = source.feed();
+    assert_eq!(stream_position(&context).await, position);
+    forge(&context, b"no event".to_vec()).await;
+    fill(&log, 5).await;
+    let read = read_to(&mut feed, position, position + 5).await;
+    assert_eq!(read, truth(&log, position, position + 5).await);
+}
+
+#[tokio::test]
+async fn a_gap_and_a_swap_in_the_stream_are_noticed_and_read_from_the_log() {
+    let (log, source, context, position, _servers) = without_relay().await;
+    let mut feed = source.feed();
+    fill(&log, 6).await;
+    let events: Vec<Recorded> = log.page(position, 6).await.unwrap();
+    // The second is missing, the third and the fourth are swapped.
+    for n in [0, 3, 2, 4, 5] {
+        forge(&context, serde_json::to_vec(&events[n]).unwrap()).await;
+    }
+    let read = read_to(&mut feed, position, position + 6).await;
+    assert_eq!(read, truth(&log, position, position + 6).await);
+}
+
+#[tokio::test]
+async fn a_stream_that_holds_more_than_the_log_is_not_followed() {
+    let (log, first, context, position, _servers) = without_relay().await;
+    drop(first);
+    // What a log would have that was lost since: the right positions, the wrong events.
+    for ahead in 1..=10 {
+        let mut event = log.page(position - 1, 1).await.unwrap().remove(0);
+        event.position = position + ahead;
+        forge(&context, serde_json::to_vec(&event).unwrap()).await;
+    }
+    let source = Source::start(log.clone(), Some(context.client()));
+    let mut feed = source.feed();
+    fill(&log, 5).await;
+    let read = read_to(&mut feed, position, position + 5).await;
+    assert_eq!(read, truth(&log, position, position + 5).await);
 }

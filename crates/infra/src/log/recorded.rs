@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use rentstream_domain::Event;
@@ -34,7 +35,14 @@ pub struct Recorded {
     pub metadata: HashMap<String, String>,
     /// When it was committed, by the database's clock.
     pub recorded_at: DateTime<Utc>,
+    /// See [`Recorded::event`].
+    #[serde(skip)]
+    pub decoded: Decoded,
 }
+
+/// An event that is decoded when somebody looks at it first, and once for everybody who shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Decoded(OnceLock<Box<Result<Event, Undecodable>>>);
 
 impl Recorded {
     pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
@@ -50,6 +58,7 @@ impl Recorded {
             payload: RawValue::from_string(row.try_get("payload")?).map_err(json)?,
             metadata: serde_json::from_str(row.try_get("metadata")?).map_err(json)?,
             recorded_at: row.try_get("recorded_at")?,
+            decoded: Decoded::default(),
         })
     }
 
@@ -57,8 +66,9 @@ impl Recorded {
     ///
     /// # Errors
     /// When this version of the program can't read it.
-    pub fn event(&self) -> Result<Event, Undecodable> {
-        Event::decode(&self.aggregate_type, &self.aggregate_id, self.payload.get())
+    pub fn event(&self) -> Result<&Event, &Undecodable> {
+        let decode = || Box::new(Event::decode(&self.aggregate_type, &self.aggregate_id, self.payload.get()));
+        Result::as_ref(self.decoded.0.get_or_init(decode))
     }
 
     /// What it belongs to even when it can't be read: its rental where the writer said one, else its stream.

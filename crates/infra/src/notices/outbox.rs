@@ -11,7 +11,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::{Delivery, Failure};
-use crate::log::{Recorded, signed};
+use crate::log::{Log, Recorded, signed};
 
 pub use desk::{STATES, list, retry};
 
@@ -29,6 +29,7 @@ const WAIT_AT_MOST: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug)]
 pub struct Outbox {
     pool: PgPool,
+    bookkeeping: PgPool,
     channel: &'static str,
     reader: String,
     patience: PgInterval,
@@ -66,13 +67,19 @@ fn wait(attempt: i32) -> Duration {
 
 impl Outbox {
     /// A channel's outbox; each notice is tried for as long as `patience` lasts.
-    pub fn new(pool: PgPool, channel: &'static str, patience: Duration) -> Self {
-        Self { pool, channel, reader: format!("notify-{channel}"), patience: interval(patience) }
+    pub fn new(log: &Log, channel: &'static str, patience: Duration) -> Self {
+        let (pool, bookkeeping) = (log.pool().clone(), log.bookkeeping().clone());
+        Self { pool, bookkeeping, channel, reader: format!("notify-{channel}"), patience: interval(patience) }
     }
 
     /// The connections.
     pub(super) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// The connections by which its reader notes; see [`Log::bookkeeping`].
+    pub(super) fn bookkeeping(&self) -> &PgPool {
+        &self.bookkeeping
     }
 
     /// The name of the reader that fills it.
@@ -86,26 +93,39 @@ impl Outbox {
         tx: &mut PgConnection,
         notices: &[(&Recorded, Notice)],
     ) -> Result<(), sqlx::Error> {
-        for (recorded, notice) in notices {
-            let json = serde_json::to_string(notice).map_err(|error| sqlx::Error::Encode(error.into()))?;
-            sqlx::query(
-                "INSERT INTO notices
-                     (channel, notice_id, position, customer_id, rental_id, notice, patience, give_up_at)
-                 SELECT $1, $2, $3, $4, $5, $6::json, $7, now() + $7 WHERE $8 > now() - $9
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(self.channel)
-            .bind(notice.id.0)
-            .bind(signed(recorded.position))
-            .bind(notice.customer_id.0)
-            .bind(notice.rental_id.0)
-            .bind(json)
-            .bind(self.patience)
-            .bind(recorded.recorded_at)
-            .bind(interval(NEWS))
-            .execute(&mut *tx)
-            .await?;
+        if notices.is_empty() {
+            return Ok(());
         }
+        let (mut ids, mut positions, mut customers, mut rentals) = (vec![], vec![], vec![], vec![]);
+        let (mut texts, mut times) = (vec![], vec![]);
+        for (recorded, notice) in notices {
+            texts.push(serde_json::to_string(notice).map_err(|error| sqlx::Error::Encode(error.into()))?);
+            ids.push(notice.id.0);
+            positions.push(signed(recorded.position));
+            customers.push(notice.customer_id.0);
+            rentals.push(notice.rental_id.0);
+            times.push(recorded.recorded_at);
+        }
+        sqlx::query(
+            "INSERT INTO notices
+                 (channel, notice_id, position, customer_id, rental_id, notice, patience, give_up_at)
+             SELECT $1, n.id, n.position, n.customer, n.rental, n.notice::json, $8, now() + $8
+             FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::timestamptz[])
+                 AS n (id, position, customer, rental, notice, at)
+             WHERE n.at > now() - $9 ORDER BY n.position
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(self.channel)
+        .bind(ids)
+        .bind(positions)
+        .bind(customers)
+        .bind(rentals)
+        .bind(texts)
+        .bind(times)
+        .bind(self.patience)
+        .bind(interval(NEWS))
+        .execute(tx)
+        .await?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! A channel's reader: notes what is to be said, in the transaction of its checkpoint.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rentstream_domain::notice::Notice;
 use tokio::sync::Notify;
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use crate::log::Recorded;
 use crate::place;
-use crate::reader::{Handled, Handler};
+use crate::reader::{Concern, Handled, Handler};
 
 pub(super) struct Reader {
     outbox: Outbox,
@@ -24,6 +25,8 @@ impl Reader {
 impl Handler for Reader {
     type Error = sqlx::Error;
 
+    const PATIENCE: Duration = Duration::from_millis(100);
+
     fn name(&self) -> &str {
         self.outbox.reader()
     }
@@ -32,16 +35,22 @@ impl Handler for Reader {
         place::checkpoint(self.outbox.pool(), self.name()).await
     }
 
-    async fn handle(&self, from: u64, page: &[Recorded]) -> Result<Handled, sqlx::Error> {
+    fn concern(&self, recorded: &Recorded) -> Concern {
+        match recorded.event() {
+            Ok(event) if Notice::of(event).is_none() => Concern::No,
+            Ok(_) | Err(_) => Concern::Now,
+        }
+    }
+
+    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
         let (mut notices, mut parked) = (Vec::new(), Vec::new());
-        for recorded in page {
+        for recorded in events {
             match recorded.event() {
-                Ok(event) => notices.extend(Notice::of(&event).map(|notice| (recorded, notice))),
+                Ok(event) => notices.extend(Notice::of(event).map(|notice| (&**recorded, notice))),
                 Err(error) => parked.push((recorded, error.to_string())),
             }
         }
-        let to = page.last().map_or(from, |last| last.position);
-        let mut tx = self.outbox.pool().begin().await?;
+        let mut tx = self.outbox.bookkeeping().begin().await?;
         if !place::move_checkpoint(&mut tx, self.name(), from, to).await? {
             return Ok(Handled::Elsewhere);
         }

@@ -7,12 +7,13 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::*;
+use crate::log::Decoded;
 use crate::testing;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 async fn outbox(patience: Duration) -> Outbox {
-    Outbox::new(testing::log().await.pool().clone(), "smtp", patience)
+    Outbox::new(&testing::log().await, "smtp", patience)
 }
 
 fn notice(customer: u128, rental: u128, kind: Kind) -> Notice {
@@ -38,6 +39,7 @@ fn recorded(position: u64, at: DateTime<Utc>) -> Recorded {
         payload: RawValue::from_string("{}".to_owned()).unwrap(),
         metadata: HashMap::new(),
         recorded_at: at,
+        decoded: Decoded::default(),
     }
 }
 

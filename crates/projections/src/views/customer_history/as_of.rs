@@ -149,7 +149,7 @@ async fn rows_of(
     Ok((rows, found.first().and_then(|row| row.get("degraded_since"))))
 }
 
-type Recordeds<'a> = Vec<(Event, &'a Recorded)>;
+type Recordeds<'a> = Vec<(&'a Event, &'a Recorded)>;
 
 /// The events of each row, in order.
 fn events_by_row(events: &[Recorded]) -> Result<HashMap<Uuid, Recordeds<'_>>, Problem> {
@@ -159,7 +159,7 @@ fn events_by_row(events: &[Recorded]) -> Result<HashMap<Uuid, Recordeds<'_>>, Pr
             error!(position = recorded.position, %error, "A stored event can't be read by this version");
             Problem::internal()
         })?;
-        if let Some(key) = CustomerHistory::key(&event) {
+        if let Some(key) = CustomerHistory::key(event) {
             rows.entry(key).or_default().push((event, recorded));
         }
     }
@@ -169,7 +169,7 @@ fn events_by_row(events: &[Recorded]) -> Result<HashMap<Uuid, Recordeds<'_>>, Pr
 fn fold(events: Recordeds<'_>) -> Result<Option<Row>, Problem> {
     let mut row = None;
     for (event, recorded) in events {
-        let applied = CustomerHistory::apply(row, &event, recorded);
+        let applied = CustomerHistory::apply(row, event, recorded);
         row = Some(applied.map_err(|error| {
             error!(position = recorded.position, %error, "An event that was applied can't be any more");
             Problem::internal()

@@ -1,0 +1,242 @@
+//! Follows the log's end: by the stream while that can be trusted, by Postgres else.
+//!
+//! Every event is checked to be the one that follows the last, so nothing here trusts the broker: what JetStream
+//! skips, loses, swaps or can't deliver is read from Postgres.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::PAGE;
+use super::window::Window;
+use crate::log::{Log, Recorded, pause};
+use crate::relay::Mirror;
+
+/// A silent stream is checked against the log this often: it may be the relay that stands still.
+const SILENCE: Duration = Duration::from_millis(500);
+/// How often the log is looked at without the stream when no wake-up came.
+const POLL: Duration = Duration::from_millis(200);
+/// How often it's tried to go on from the stream; less often while it breaks off each time.
+const TRY: Duration = Duration::from_millis(250);
+const TRY_AT_LEAST: Duration = Duration::from_secs(10);
+/// How long to wait after a failure.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Fills the window until it's stopped. What fails is tried again; readers that are behind don't notice.
+pub(super) async fn follow(
+    log: Log,
+    nats: Option<async_nats::Client>,
+    window: Arc<Window>,
+    stop: CancellationToken,
+) {
+    let window = Ending(window);
+    let following = async {
+        let mut end = begin(&log, &stop).await;
+        window.0.begin(end.last);
+        let mut failures = 0_u32;
+        loop {
+            match end.next(&log, nats.as_ref()).await {
+                Ok(page) => {
+                    failures = 0;
+                    window.0.push(page);
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 || failures.is_multiple_of(60) {
+                        warn!(%error, failures, "The log's end can't be read, will try again");
+                    }
+                    pause(&stop, RETRY).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = following => {}
+    }
+}
+
+/// However it ends, nobody goes on waiting for it.
+struct Ending(Arc<Window>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+async fn begin(log: &Log, stop: &CancellationToken) -> End {
+    loop {
+        match log.head().await {
+            Ok(last) => return End { last, live: None, tried: None, pause: TRY, wanted: last },
+            Err(error) => debug!(%error, "The log's head can't be read yet"),
+        }
+        pause(stop, RETRY).await;
+    }
+}
+
+/// The log's end as far as it was read.
+struct End {
+    last: u64,
+    live: Option<Live>,
+    /// When it was last tried to go on from the stream.
+    tried: Option<Instant>,
+    /// How long it then waits.
+    pause: Duration,
+    /// How far the stream must be before it's followed; else it's known to be late already.
+    wanted: u64,
+}
+
+struct Live {
+    messages: Ordered,
+    base: u64,
+}
+
+impl End {
+    /// What follows; waits until there's something.
+    async fn next(
+        &mut self,
+        log: &Log,
+        nats: Option<&async_nats::Client>,
+    ) -> Result<Vec<Recorded>, sqlx::Error> {
+        loop {
+            if let Some(live) = self.live.take() {
+                if let Some(page) = self.from_stream(live, log).await? {
+                    return Ok(page);
+                }
+                continue;
+            }
+            let mut woken = log.woken();
+            woken.mark_unchanged();
+            let page = log.page(self.last, PAGE).await?;
+            if let Some(last) = page.last() {
+                self.last = last.position;
+            }
+            self.go_live(log, nats).await;
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            if self.live.is_none() {
+                let _ = tokio::time::timeout(POLL, woken.changed()).await;
+            }
+        }
+    }
+
+    /// Takes what comes next from the stream and keeps the stream; or gives it up, and Postgres is next.
+    async fn from_stream(&mut self, mut live: Live, log: &Log) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
+        let mut page = Vec::new();
+        while page.len() < PAGE {
+            let message = if page.is_empty() {
+                match tokio::time::timeout(SILENCE, live.messages.next()).await {
+                    Ok(message) => message,
+                    Err(_) => match log.head().await? {
+                        head if head == self.last => continue,
+                        head => {
+                            debug!(position = self.last, head, "The stream is silent, the log is not");
+                            self.wanted = head;
+                            return Ok(None);
+                        }
+                    },
+                }
+            } else {
+                // Only what is there already.
+                match live.messages.next().now_or_never() {
+                    Some(message) => message,
+                    None => break,
+                }
+            };
+            let recorded = match message {
+                Some(Ok(message)) => read(&message, live.base, self.last + 1),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("the consumer ended".to_owned()),
+            };
+            match recorded {
+                Ok(recorded) => {
+                    self.last = recorded.position;
+                    page.push(recorded);
+                }
+                Err(why) => {
+                    debug!(why, position = self.last, "The stream broke off, reading the log");
+                    if page.is_empty() {
+                        self.pause = (self.pause * 2).min(TRY_AT_LEAST);
+                    }
+                    return Ok((!page.is_empty()).then_some(page));
+                }
+            }
+        }
+        self.live = Some(live);
+        self.pause = TRY;
+        Ok(Some(page))
+    }
+
+    /// Goes on from the stream if it has what follows, or will have it soon.
+    async fn go_live(&mut self, log: &Log, nats: Option<&async_nats::Client>) {
+        let Some(client) = nats else { return };
+        if self.tried.is_some_and(|tried| tried.elapsed() < self.pause)
+            || client.connection_state() != async_nats::connection::State::Connected
+        {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        let context =
+            jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(2)).build(client.clone());
+        match open(&context, log, self.last, self.wanted).await {
+            Ok(live) => {
+                debug!(position = self.last, "Following the stream");
+                self.live = Some(live);
+            }
+            Err(why) => {
+                debug!(position = self.last, why, "Following the log, not the stream");
+                // Where the log goes on, a stream that is being filled needn't be level with it, but alive.
+                self.wanted = self.last;
+            }
+        }
+    }
+}
+
+async fn open(context: &jetstream::Context, log: &Log, position: u64, wanted: u64) -> Result<Live, String> {
+    let mirror = Mirror::open(context).await?;
+    if position + 1 < mirror.first_position() {
+        return Err(format!("the stream begins at {}", mirror.first_position()));
+    }
+    if mirror.position() < wanted {
+        return Err(format!("the stream has got to {}, not yet to {wanted}", mirror.position()));
+    }
+    // What isn't committed isn't published.
+    let head = log.head().await.map_err(|error| error.to_string())?;
+    if mirror.position() > head {
+        return Err(format!(
+            "the stream holds {}, the log {head}: it mirrors another log",
+            mirror.position()
+        ));
+    }
+    let config = OrderedConfig {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position + 1 - mirror.base },
+        filter_subject: "rentstream.>".to_owned(),
+        ..OrderedConfig::default()
+    };
+    let consumer: Consumer<OrderedConfig> =
+        mirror.stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+    let messages = consumer.messages().await.map_err(|error| error.to_string())?;
+    Ok(Live { messages, base: mirror.base })
+}
+
+/// Reads a message; its sequence and its content must both say that it is the event at `expected`.
+fn read(message: &jetstream::Message, base: u64, expected: u64) -> Result<Recorded, String> {
+    let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
+    let recorded: Recorded = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
+    if recorded.position != expected || sequence + base != expected {
+        return Err(format!(
+            "position {} came at sequence {sequence}, expected was {expected}",
+            recorded.position
+        ));
+    }
+    Ok(recorded)
+}

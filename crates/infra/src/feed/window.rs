@@ -1,0 +1,102 @@
+//! The last events that the source has read, for all readers of the process.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::log::Recorded;
+
+/// Events that the window holds at most: some tenths of a second of a busy shop.
+const EVENTS: usize = 8_192;
+/// Bytes of payloads that it holds at most.
+const BYTES: usize = 16 << 20;
+
+/// What lies between two positions of the log, without a hole.
+pub(super) struct Window {
+    held: Mutex<Option<Held>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { held: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+struct Held {
+    /// In the order of their positions, up to `end`.
+    events: VecDeque<Arc<Recorded>>,
+    bytes: usize,
+    end: u64,
+}
+
+impl Held {
+    /// The position before the first event.
+    fn begin(&self) -> u64 {
+        self.end - self.events.len() as u64
+    }
+}
+
+/// What a window says of a position.
+pub(super) enum Found {
+    /// The events that follow it.
+    Events(Vec<Arc<Recorded>>),
+    /// It has got no further yet.
+    NotYet,
+    /// It doesn't hold what follows: it has moved on already, or hasn't begun.
+    Elsewhere,
+}
+
+impl Window {
+    /// Begins, empty, at a position.
+    pub(super) fn begin(&self, position: u64) {
+        *self.held() = Some(Held { events: VecDeque::new(), bytes: 0, end: position });
+        self.changed.send_replace(());
+    }
+
+    /// Ends: whoever reads on does it elsewhere.
+    pub(super) fn close(&self) {
+        *self.held() = None;
+        self.changed.send_replace(());
+    }
+
+    /// Takes in the events that follow the last one; the oldest ones make room.
+    pub(super) fn push(&self, events: impl IntoIterator<Item = Recorded>) {
+        if let Some(held) = &mut *self.held() {
+            for recorded in events {
+                debug_assert_eq!(recorded.position, held.end + 1, "a window has no holes");
+                held.end = recorded.position;
+                held.bytes += recorded.payload.get().len();
+                held.events.push_back(Arc::new(recorded));
+                while held.events.len() > EVENTS || held.bytes > BYTES {
+                    let Some(oldest) = held.events.pop_front() else { break };
+                    held.bytes -= oldest.payload.get().len();
+                }
+            }
+        }
+        self.changed.send_replace(());
+    }
+
+    /// What follows a position, at most so many.
+    pub(super) fn after(&self, position: u64, most: usize) -> Found {
+        match &*self.held() {
+            None => Found::Elsewhere,
+            Some(held) if position < held.begin() => Found::Elsewhere,
+            Some(held) if position >= held.end => Found::NotYet,
+            Some(held) => {
+                let skipped = usize::try_from(position - held.begin()).unwrap_or(usize::MAX);
+                Found::Events(held.events.iter().skip(skipped).take(most).cloned().collect())
+            }
+        }
+    }
+
+    /// Changes when the window has.
+    pub(super) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,128 @@
+//! The reader's half: writes down which subjects are to be looked at, and when.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rentstream_domain::processes::{Process, Subject, Wake};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use uuid::Uuid;
+
+use super::tasks::{Noted, Task, Tasks};
+use crate::driver::{Driver, Look};
+use crate::log::Recorded;
+use crate::place;
+use crate::reader::{Concern, Handled, Handler};
+
+pub(super) struct Notes<S: Subject> {
+    pub(super) process: Process<S>,
+    pub(super) driver: Driver,
+    pub(super) tasks: Tasks,
+    /// What the worker has room for.
+    pub(super) places: Arc<Semaphore>,
+    /// There's none for what comes new.
+    pub(super) crowded: Arc<AtomicBool>,
+    /// To the worker: what was taken for it as it was noted.
+    pub(super) hand: mpsc::UnboundedSender<(Task, OwnedSemaphorePermit)>,
+    /// Tells the worker that there's something to take.
+    pub(super) noted: Arc<Notify>,
+}
+
+/// What is to be noted of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    Look { woken_at: u64, due: DateTime<Utc> },
+    Forget { settled_at: u64 },
+}
+
+impl<S: Look> Handler for Notes<S> {
+    type Error = sqlx::Error;
+
+    /// What somebody else settles in this time, as the command API does with what it has begun, is never
+    /// written down.
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn name(&self) -> &str {
+        self.process.name
+    }
+
+    async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
+        place::checkpoint(self.tasks.pool(), self.name()).await
+    }
+
+    fn concern(&self, recorded: &Recorded) -> Concern {
+        match recorded.event().map(self.process.wakes) {
+            Ok(Wake::No) => Concern::No,
+            Ok(Wake::After(..) | Wake::Settled(_)) => Concern::Soon,
+            Ok(Wake::Now(_)) | Err(_) => Concern::Now,
+        }
+    }
+
+    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
+        let mut notes: HashMap<Uuid, Note> = HashMap::new();
+        let mut parked: Vec<(&Recorded, String)> = Vec::new();
+        for recorded in events {
+            match recorded.event() {
+                Ok(event) => note(&mut notes, (self.process.wakes)(event), recorded),
+                Err(error) => parked.push((recorded, error.to_string())),
+            }
+        }
+        let now = self.driver.now();
+        let due = notes.values().filter(|note| matches!(note, Note::Look { due, .. } if *due <= now)).count();
+        let mut places = self.places(due);
+
+        let noted = if parked.is_empty() {
+            self.tasks.note(self.tasks.pool(), (from, to), &notes, now, places.len()).await?
+        } else {
+            let mut tx = self.tasks.pool().begin().await?;
+            let noted = self.tasks.note(&mut *tx, (from, to), &notes, now, places.len()).await?;
+            if noted.is_some() {
+                for (recorded, error) in &parked {
+                    place::park(&mut tx, self.name(), recorded, error).await?;
+                }
+                tx.commit().await?;
+            }
+            noted
+        };
+        let Some(Noted { taken }) = noted else { return Ok(Handled::Elsewhere) };
+        if due > taken.len() {
+            self.noted.notify_one();
+        }
+        for task in taken {
+            let Some(place) = places.pop() else { break };
+            // On a shutdown nobody may take it any more: its lease runs out then.
+            let _ = self.hand.send((task, place));
+        }
+        Ok(Handled::Done)
+    }
+}
+
+impl<S: Subject> Notes<S> {
+    /// As many of the worker's places as are free, but no more than are needed.
+    fn places(&self, needed: usize) -> Vec<OwnedSemaphorePermit> {
+        if self.crowded.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        std::iter::from_fn(|| self.places.clone().try_acquire_owned().ok()).take(needed).collect()
+    }
+}
+
+fn note<S: Subject>(notes: &mut HashMap<Uuid, Note>, wake: Wake<S>, recorded: &Recorded) {
+    let look = |notes: &mut HashMap<Uuid, Note>, subject: S, mut due: DateTime<Utc>| {
+        let subject = subject.into();
+        if let Some(Note::Look { due: earlier, .. }) = notes.get(&subject) {
+            due = due.min(*earlier);
+        }
+        notes.insert(subject, Note::Look { woken_at: recorded.position, due });
+    };
+    match wake {
+        Wake::No => {}
+        Wake::Now(subject) => look(notes, subject, recorded.recorded_at),
+        Wake::After(time, subject) => look(notes, subject, recorded.recorded_at + time),
+        Wake::Settled(subject) => {
+            notes.insert(subject.into(), Note::Forget { settled_at: recorded.position });
+        }
+    }
+}
