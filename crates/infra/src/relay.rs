@@ -7,14 +7,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{self, Context};
-use futures::StreamExt;
-use futures::stream::FuturesOrdered;
+use async_nats::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 use rentstream_domain::Event;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -30,8 +31,8 @@ pub const SLICES: u8 = 64;
 
 /// Events read from Postgres at once.
 const PAGE: usize = 1_000;
-/// Publishes under way at once.
-const IN_FLIGHT: usize = 1_000;
+/// Pages under way, beside the one that is being read.
+const IN_FLIGHT: usize = 2;
 /// How often the log is looked at when no wake-up came.
 const POLL: Duration = Duration::from_millis(500);
 /// How long to wait after a failure.
@@ -154,28 +155,32 @@ async fn relay(
         }
         Err(error) => return Err(nats(error)),
     };
-    let mut position = mirror.position();
+    let position = mirror.position();
     if position > head {
         return Err(RelayError::Ahead { mirrored: position, head });
     }
     info!(position, head, base = mirror.base, "Relaying from what the stream holds");
     *failures = 0;
+    let mut publisher =
+        Publisher { context, base: mirror.base, sent: position, confirmed: position, acks: VecDeque::new() };
     loop {
         woken.mark_unchanged();
-        METRICS.relay_position.set(gauge(position));
-        METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(position)));
-        let page = log.page(position, PAGE).await?;
-        if page.is_empty() {
+        METRICS.relay_position.set(gauge(publisher.confirmed));
+        METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
+        // While the pages before are on their way.
+        let page = log.page(publisher.sent, PAGE).await?;
+        if !page.is_empty() {
+            publisher.send(&page).await?;
+            publisher.confirm(IN_FLIGHT).await?;
+        } else if publisher.sent > publisher.confirmed {
+            publisher.confirm(0).await?;
+        } else if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
             // The poll also notices, on an idle shop, that the stream was wiped.
-            if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
-                let mirror = Mirror::open(context).await.map_err(nats)?;
-                if mirror.position() != position {
-                    return Err(RelayError::Overtaken);
-                }
+            let mirror = Mirror::open(context).await.map_err(nats)?;
+            if mirror.position() != publisher.sent {
+                return Err(RelayError::Overtaken);
             }
-            continue;
         }
-        position = publish(context, &page, mirror.base).await?;
     }
 }
 
@@ -184,47 +189,70 @@ fn missing(error: &jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404)
 }
 
-/// Publishes a page; gives the position of its last event once all are acknowledged.
-async fn publish(context: &Context, page: &[Recorded], base: u64) -> Result<u64, RelayError> {
-    let mut acks = FuturesOrdered::new();
-    let mut last = 0;
-    for recorded in page {
-        let sequence = recorded.position - base;
-        let payload = serde_json::to_vec(recorded).map_err(nats)?;
-        let mut message = PublishMessage::build()
-            .payload(payload.into())
-            .message_id(recorded.event_id.to_string())
-            .expected_last_sequence(sequence - 1);
-        if let Some(traceparent) = recorded.metadata.get("traceparent") {
-            message = message.header("traceparent", traceparent.as_str());
-        }
-        let ack = context.send_publish(subject(recorded), message).await.map_err(nats)?;
-        acks.push_back(confirm(ack, sequence));
-        last = recorded.position;
-        if acks.len() >= IN_FLIGHT
-            && let Some(confirmed) = acks.next().await
-        {
-            confirmed?;
-        }
-    }
-    while let Some(confirmed) = acks.next().await {
-        confirmed?;
-    }
-    Ok(last)
+/// Publishes page after page, without waiting for each event's acknowledgement.
+///
+/// Every message names the sequence that it expects last. So a message that is lost or refused has all later ones
+/// refused, and the acknowledgement of a page's last event, at its sequence, is that of all before it.
+struct Publisher<'a> {
+    context: &'a Context,
+    base: u64,
+    /// The position up to which events were sent.
+    sent: u64,
+    /// The position up to which the stream is known to hold them.
+    confirmed: u64,
+    /// Of each page that was sent and isn't confirmed: its last position, and the answer to come.
+    acks: VecDeque<(u64, PublishAckFuture)>,
 }
 
-async fn confirm(ack: PublishAckFuture, sequence: u64) -> Result<(), RelayError> {
-    match ack.await {
-        Ok(ack) if ack.sequence == sequence => Ok(()),
-        Ok(ack) => Err(nats(format!("an event for sequence {sequence} was stored at {}", ack.sequence))),
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Err(RelayError::Overtaken),
-        Err(error) => Err(nats(error)),
+impl Publisher<'_> {
+    async fn send(&mut self, page: &[Recorded]) -> Result<(), RelayError> {
+        let Some((last, others)) = page.split_last() else { return Ok(()) };
+        let client = self.context.client();
+        for recorded in others {
+            let (subject, headers, payload) = self.message(recorded)?;
+            client.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
+        }
+        let (subject, headers, payload) = self.message(last)?;
+        let ack = self.context.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
+        self.acks.push_back((last.position, ack));
+        self.sent = last.position;
+        Ok(())
+    }
+
+    fn message(&self, recorded: &Recorded) -> Result<(String, HeaderMap, Bytes), RelayError> {
+        let mut headers = HeaderMap::new();
+        let expected = HeaderValue::from(recorded.position - self.base - 1);
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected);
+        if let Some(traceparent) = recorded.metadata.get("traceparent") {
+            headers.insert("traceparent", traceparent.as_str());
+        }
+        Ok((subject(recorded), headers, serde_json::to_vec(recorded).map_err(nats)?.into()))
+    }
+
+    /// Waits until no more than so many pages are unconfirmed.
+    async fn confirm(&mut self, unconfirmed: usize) -> Result<(), RelayError> {
+        while self.acks.len() > unconfirmed
+            && let Some((position, ack)) = self.acks.pop_front()
+        {
+            match ack.await {
+                Ok(ack) if ack.sequence + self.base == position => self.confirmed = position,
+                Ok(ack) => {
+                    let why = format!("position {position} was stored at sequence {}", ack.sequence);
+                    return Err(RelayError::Nats(why));
+                }
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                    return Err(RelayError::Overtaken);
+                }
+                Err(error) => return Err(nats(error)),
+            }
+        }
+        Ok(())
     }
 }
 
 /// `rentstream.<slice>.<aggregate>.<id>.<Event>`.
 fn subject(recorded: &Recorded) -> String {
-    let customer = recorded.event().ok().and_then(|event| Event::customer_id(&event));
+    let customer = recorded.event().ok().and_then(Event::customer_id);
     let key =
         customer.map_or_else(|| recorded.aggregate_id.parse().unwrap_or_default(), |customer| customer.0);
     let Recorded { aggregate_type, aggregate_id, event_type, .. } = recorded;

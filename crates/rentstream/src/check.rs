@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use rentstream_domain::check::Check;
+use rentstream_infra::log::Recorded;
 use rentstream_infra::relay::Mirror;
 use rentstream_infra::settings::Settings;
 
@@ -25,7 +26,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
                 bail!("the log has a hole: position {position} is missing, {} is there", recorded.position);
             }
             match recorded.event() {
-                Ok(event) => check.apply(position, &event),
+                Ok(event) => check.apply(position, event),
                 Err(error) => {
                     problems += 1;
                     println!("position {position}: {error}");
@@ -78,10 +79,10 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
             .get_raw_message(mirrored - mirror.base)
             .await
             .context("read the mirror's last event")?;
-        let id = message.headers.get("Nats-Msg-Id").map(ToString::to_string).unwrap_or_default();
+        let id = serde_json::from_slice(&message.payload).map(|held: Recorded| held.event_id);
         let recorded = log.at(&[mirrored.cast_signed()]).await?;
-        if recorded.first().is_none_or(|recorded| recorded.event_id.to_string() != id) {
-            println!("mirror: position {mirrored} is event {id}, which is not what the log has there");
+        if recorded.first().is_none_or(|recorded| !matches!(id, Ok(id) if id == recorded.event_id)) {
+            println!("mirror: position {mirrored} holds what the log doesn't have there");
             return Ok(1);
         }
     }

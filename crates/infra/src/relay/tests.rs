@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Mirror, STREAM, run, slice};
-use crate::log::Log;
+use crate::log::{Log, Recorded};
 use crate::testing::{fill, log, nats};
 
 const BYTES: i64 = 64 << 20;
@@ -26,7 +26,8 @@ async fn mirrored(context: &jetstream::Context, position: u64) -> Mirror {
 async fn assert_same(mirror: &Mirror, log: &Log) {
     for recorded in log.page(0, 10_000).await.unwrap() {
         let message = mirror.stream.get_raw_message(recorded.position - mirror.base).await.unwrap();
-        assert_eq!(message.headers.get("Nats-Msg-Id").unwrap().as_str(), recorded.event_id.to_string());
+        let held: Recorded = serde_json::from_slice(&message.payload).unwrap();
+        assert_eq!((held.position, held.event_id), (recorded.position, recorded.event_id));
     }
     assert_eq!(mirror.position(), log.head().await.unwrap());
 }
