@@ -5,6 +5,8 @@
 
 mod notes;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::Arc;

@@ -4,6 +4,9 @@
 //! depends on what a broker remembers of it. It need not be kept for every event: what doesn't concern the reader,
 //! or need not be written yet, waits a moment for what does, as reading it again would do no harm.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Display;
 use std::future::Future;
 use std::sync::Arc;
@@ -24,11 +27,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// Between two looks at the log there are at least this many milliseconds.
 const GATHER: f64 = 2.0;
-/// On a busy shop a reader lets more gather: so many milliseconds, times the root of the events that it has just
-/// found. That makes 5 ms at 10,000 events a second, 12 ms at 25,000.
-const GATHER_BY_ROOT: f64 = 0.7;
+/// On a busy shop a reader lets more gather: this many milliseconds, by the events that it has just found to the
+/// power of two thirds. That makes 5 ms at 10,000 events a second, and 31 at 25,000, where what happens to one
+/// rental is found together then and written once.
+const GATHER_MORE: f64 = 0.37;
 /// However busy, no longer than this.
-const GATHER_AT_MOST: f64 = 20.0;
+const GATHER_AT_MOST: f64 = 50.0;
 
 /// What an event is to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,6 +194,6 @@ fn gather(found: usize) -> Duration {
     if found == PAGE {
         return Duration::ZERO;
     }
-    let root = f64::from(u32::try_from(found).unwrap_or(u32::MAX)).sqrt();
-    Duration::from_secs_f64((GATHER_BY_ROOT * root).clamp(GATHER, GATHER_AT_MOST) / 1_000.0)
+    let root = f64::from(u32::try_from(found).unwrap_or(u32::MAX)).cbrt();
+    Duration::from_secs_f64((GATHER_MORE * root * root).clamp(GATHER, GATHER_AT_MOST) / 1_000.0)
 }

@@ -3,6 +3,9 @@
 //! A task is taken by a lease: it isn't due before the lease is over. Whoever settles it names the event that it
 //! was woken by, so one that was woken again meanwhile stands.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};

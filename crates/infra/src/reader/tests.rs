@@ -1,0 +1,117 @@
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Concern, Handled, Handler, run};
+use crate::feed::Feed;
+use crate::log::{Log, Recorded};
+use crate::testing::{deposit, fill, log};
+
+/// What was handled: from, to, and the positions of the events.
+type Call = (u64, u64, Vec<u64>);
+
+/// By what a deposit's amount says, an event is for now, for soon or nothing.
+#[derive(Clone, Default)]
+struct Notes {
+    calls: Arc<Mutex<Vec<Call>>>,
+    place: Arc<Mutex<u64>>,
+}
+
+const NOW: i64 = 2;
+const SOON: i64 = 3;
+
+impl Handler for Notes {
+    type Error = Infallible;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    fn name(&self) -> &str {
+        "notes"
+    }
+
+    async fn checkpoint(&self) -> Result<u64, Infallible> {
+        Ok(*self.place.lock().unwrap())
+    }
+
+    fn concern(&self, recorded: &Recorded) -> Concern {
+        let says = |amount: i64| recorded.payload.get().contains(&format!("\"amount\":{amount},"));
+        match (says(NOW), says(SOON)) {
+            (true, _) => Concern::Now,
+            (_, true) => Concern::Soon,
+            _ => Concern::No,
+        }
+    }
+
+    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, Infallible> {
+        let mut place = self.place.lock().unwrap();
+        if *place != from {
+            return Ok(Handled::Elsewhere);
+        }
+        *place = to;
+        self.calls.lock().unwrap().push((from, to, events.iter().map(|event| event.position).collect()));
+        Ok(Handled::Done)
+    }
+}
+
+impl Notes {
+    fn start(&self, log: &Log) -> CancellationToken {
+        let stop = CancellationToken::new();
+        tokio::spawn(run(self.clone(), Feed::new(log.clone(), None), stop.clone()));
+        stop
+    }
+
+    async fn reached(&self, position: u64) -> Vec<Call> {
+        let reached = async {
+            while *self.place.lock().unwrap() < position {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the reader gets there");
+        std::mem::take(&mut *self.calls.lock().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_concern_a_reader_moves_its_place_once_for_many() {
+    let (log, notes) = (log().await, Notes::default());
+    let _stop = notes.start(&log).drop_guard();
+    for _ in 0..50 {
+        fill(&log, 1).await;
+    }
+    let calls = notes.reached(50).await;
+    assert!(calls.len() <= 10, "{calls:?}");
+    assert!(calls.iter().all(|(_, _, events)| events.is_empty()), "{calls:?}");
+}
+
+#[tokio::test]
+async fn what_is_for_soon_waits_for_what_is_for_now_and_nothing_is_out_of_order() {
+    let (log, notes) = (log().await, Notes::default());
+    let customer = Uuid::now_v7();
+    log.append(deposit(customer, 0, 0)).await.unwrap();
+    for (version, amount) in [(1, SOON), (2, 9), (3, SOON), (4, NOW), (5, SOON)] {
+        log.append(deposit(customer, version, amount)).await.unwrap();
+    }
+    let _stop = notes.start(&log).drop_guard();
+    assert_eq!(notes.reached(6).await, [(0, 6, vec![2, 4, 5, 6])], "a page is one");
+    log.append(deposit(customer, 6, SOON)).await.unwrap();
+    assert_eq!(notes.reached(7).await, [(6, 7, vec![7])], "nor does it wait for ever");
+}
+
+#[tokio::test]
+async fn a_reader_whose_place_has_moved_reads_on_from_there_and_handles_nothing_twice() {
+    let (log, one) = (log().await, Notes::default());
+    let other = one.clone();
+    let _stops = [one.start(&log).drop_guard(), other.start(&log).drop_guard()];
+    let customer = Uuid::now_v7();
+    log.append(deposit(customer, 0, 0)).await.unwrap();
+    for version in 1..=200 {
+        log.append(deposit(customer, version, if version % 3 == 0 { NOW } else { SOON })).await.unwrap();
+    }
+    let calls = one.reached(201).await;
+    let handled: Vec<u64> = calls.iter().flat_map(|(_, _, events)| events.clone()).collect();
+    assert_eq!(handled, (2..=201).collect::<Vec<_>>());
+    assert!(calls.windows(2).all(|pair| pair[0].1 == pair[1].0), "{calls:?}");
+}
