@@ -73,22 +73,26 @@ impl Seen {
         }
         let deadline = Instant::now() + BOUND;
         let mut seen = self.positions.get(view).ok_or_else(Problem::internal)?.subscribe();
+        if *seen.borrow() >= after {
+            return Ok(());
+        }
         loop {
-            if *seen.borrow_and_update() >= after {
-                return Ok(());
-            }
+            // It may have been told elsewhere, or not at all.
             let position = self.position(view).await?;
             if position >= after {
                 return Ok(());
             }
-            let now = Instant::now();
-            if now >= deadline {
+            if Instant::now() >= deadline {
                 let detail = format!("{view} has seen position {position}, not yet {after}");
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "view-behind", detail)
                     .with("position", json!(position))
                     .with("view", json!(view)));
             }
-            let _ = tokio::time::timeout(LOOK.min(deadline - now), seen.changed()).await;
+            let told = seen.wait_for(|seen| *seen >= after);
+            let look = deadline.min(Instant::now() + LOOK);
+            if tokio::time::timeout_at(look, told).await.is_ok() {
+                return Ok(());
+            }
         }
     }
 

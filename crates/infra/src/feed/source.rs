@@ -108,7 +108,7 @@ impl End {
     ) -> Result<Vec<Recorded>, sqlx::Error> {
         loop {
             if let Some(live) = self.live.take() {
-                if let Some(page) = self.from_stream(live, log).await? {
+                if let Some(page) = self.next_of_stream(live, log).await? {
                     return Ok(page);
                 }
                 continue;
@@ -130,7 +130,11 @@ impl End {
     }
 
     /// Takes what comes next from the stream and keeps the stream; or gives it up, and Postgres is next.
-    async fn from_stream(&mut self, mut live: Live, log: &Log) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
+    async fn next_of_stream(
+        &mut self,
+        mut live: Live,
+        log: &Log,
+    ) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
         let mut page = Vec::new();
         while page.len() < PAGE {
             let message = if page.is_empty() {
