@@ -193,6 +193,9 @@ async fn what_is_no_event_in_the_stream_is_read_from_the_log() {
     fill(&log, 5).await;
     let read = read_to(&mut feed, position, position + 5).await;
     assert_eq!(read, truth(&log, position, position + 5).await);
+    // The source has got over it, not just this reader.
+    fill(&log, 1).await;
+    sourced(&source, position + 5 + 1).await;
 }
 
 #[tokio::test]
@@ -207,6 +210,9 @@ async fn a_gap_and_a_swap_in_the_stream_are_noticed_and_read_from_the_log() {
     }
     let read = read_to(&mut feed, position, position + 6).await;
     assert_eq!(read, truth(&log, position, position + 6).await);
+    // The source has got over it, not just this reader.
+    fill(&log, 1).await;
+    sourced(&source, position + 6 + 1).await;
 }
 
 #[tokio::test]
@@ -224,4 +230,7 @@ async fn a_stream_that_holds_more_than_the_log_is_not_followed() {
     fill(&log, 5).await;
     let read = read_to(&mut feed, position, position + 5).await;
     assert_eq!(read, truth(&log, position, position + 5).await);
+    // The source has got over it, not just this reader.
+    fill(&log, 1).await;
+    sourced(&source, position + 5 + 1).await;
 }
