@@ -1,11 +1,12 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: help run test contract lint servers
+.PHONY: help run test contract bench lint servers
 
 help:
 	@echo "make run        install what is missing, start the shop's backend, say what to try next"
 	@echo "make test       install what is missing, pass all tests"
 	@echo "make contract   hold the running system against its own description (schemathesis)"
+	@echo "make bench      take the figures of docs/benchmarks.md; ONLY=store,hot takes some sections"
 	@echo "make lint       formatting, clippy, dependency rules"
 
 servers:
@@ -20,6 +21,10 @@ test: servers
 
 contract: servers
 	@sh tests/contract/run.sh
+
+bench: servers
+	cargo build --release --bin rentstream
+	cargo bench --workspace --bench figures -- $(ONLY)
 
 lint:
 	cargo fmt --check

@@ -73,6 +73,11 @@ impl Running {
         &self.name
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end of what it has written.
     pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();

@@ -1,0 +1,77 @@
+//! What the figures were taken on.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use chrono::Utc;
+
+use crate::ground::Ground;
+
+/// Writes that are synced to know the disk.
+const SYNCS: usize = 200;
+
+fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+fn line<'a>(text: &'a str, name: &str) -> &'a str {
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'));
+    found.unwrap_or("unknown").trim()
+}
+
+/// The machine, its servers and their settings, as a list.
+pub(crate) async fn describe(ground: &Ground) -> Result<String> {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let kibibytes: f64 = line(&memory, "MemTotal").trim_end_matches(" kB").parse().unwrap_or_default();
+    let folder = ground.folder().display().to_string();
+    let disk = said_by("df", &["--output=fstype", &folder]).lines().last().unwrap_or("unknown").to_owned();
+    let nats = said_by("nats-server", &["--version"]).trim_start_matches("nats-server: ").to_owned();
+    let postgres = ground.setting("server_version").await?;
+    let mut list = format!(
+        "- {}, {cores} cores, {:.0} GB, Linux {}, data on {disk}\n- Postgres {postgres}, nats-server {nats}\n-",
+        line(&cpu, "model name"),
+        kibibytes / 1e6,
+        kernel.trim()
+    );
+    for setting in ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size"] {
+        list.push_str(&format!(" {setting} = {},", ground.setting(setting).await?));
+    }
+    Ok(list.trim_end_matches(',').to_owned())
+}
+
+/// When, of which commit, how and beside what a section was taken.
+pub(crate) fn stamp(section: &str) -> Result<String> {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let commit = said_by("git", &["rev-parse", "--short", "HEAD"]);
+    let changed = !said_by("git", &["status", "--porcelain", "--", "../crates"]).is_empty();
+    Ok(format!(
+        "`make bench ONLY={section}` on {} of {commit}{}; the machine's load before was {}, a synced write of 8 kB took {} µs.",
+        Utc::now().format("%Y-%m-%d %H:%M UTC"),
+        if changed { " with changes" } else { "" },
+        load.split(' ').next().unwrap_or_default(),
+        synced(Path::new(env!("CARGO_TARGET_TMPDIR")))?
+    ))
+}
+
+/// Microseconds that it takes to write a page and sync it, half of the time.
+fn synced(folder: &Path) -> Result<u128> {
+    use std::io::Write;
+    let path = folder.join("synced");
+    let mut file = std::fs::File::create(&path).context("write to the disk")?;
+    let mut times = Vec::with_capacity(SYNCS);
+    for _ in 0..SYNCS {
+        let began = Instant::now();
+        file.write_all(&[0; 8192])?;
+        file.sync_data()?;
+        times.push(began.elapsed().as_micros());
+    }
+    std::fs::remove_file(&path)?;
+    times.sort_unstable();
+    Ok(times[SYNCS / 2])
+}

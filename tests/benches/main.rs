@@ -1,0 +1,141 @@
+//! What the shop's backend costs, each figure beside its yardstick: `make bench`, or `make bench ONLY=store,hot`.
+//!
+//! Never true in here: a figure without a yardstick from the same run, a phase without a bound in time and in
+//! count, an answer that nobody looked at.
+//!
+//! Reading order: [`write_path`] (the sections, one file each), [`yardstick`] (what they're held against), [`load`]
+//! (callers in a closed or an open loop, and what they measure), [`shop`] (what is there before a phase begins),
+//! [`ground`] and [`system`] (servers, databases and processes), [`report`] and [`machine`] (`docs/benchmarks.md`).
+
+mod ground;
+mod load;
+mod machine;
+mod report;
+mod shop;
+mod spread;
+mod system;
+mod write_path;
+mod yardstick;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use futures::future::LocalBoxFuture;
+
+use crate::ground::Ground;
+use crate::report::{Document, Part};
+
+/// How often each figure is taken.
+pub(crate) const ROUNDS: usize = 3;
+
+/// Figures that belong together.
+struct Section {
+    /// By which it's chosen.
+    name: &'static str,
+    title: &'static str,
+    run: for<'a> fn(&'a Ground) -> LocalBoxFuture<'a, Result<Part>>,
+}
+
+/// All of them, in the document's order.
+const SECTIONS: [Section; 7] = [
+    Section {
+        name: "store",
+        title: "Commands to many aggregates, in process",
+        run: |ground| Box::pin(write_path::store::run(ground)),
+    },
+    Section {
+        name: "streams",
+        title: "Streams of many events",
+        run: |ground| Box::pin(write_path::streams::run(ground)),
+    },
+    Section {
+        name: "hot",
+        title: "One item that everybody wants",
+        run: |ground| Box::pin(write_path::hot::run(ground)),
+    },
+    Section {
+        name: "http",
+        title: "Commands over HTTP",
+        run: |ground| Box::pin(write_path::http::run(ground)),
+    },
+    Section {
+        name: "rentals",
+        title: "Whole rentals, everything running",
+        run: |ground| Box::pin(write_path::rentals::run(ground)),
+    },
+    Section {
+        name: "replicas",
+        title: "Two command APIs on one log",
+        run: |ground| Box::pin(write_path::replicas::run(ground)),
+    },
+    Section {
+        name: "memory",
+        title: "Memory and disk",
+        run: |ground| Box::pin(write_path::memory::run(ground)),
+    },
+];
+
+fn main() -> ExitCode {
+    // Without `--bench` it's `cargo test` that builds and starts everything there is.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        println!("make bench takes the figures; make bench ONLY=store,hot some of them");
+        return ExitCode::SUCCESS;
+    }
+    let ran = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run()));
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The sections that were asked for; all where none was.
+fn chosen() -> Result<Vec<&'static Section>> {
+    let asked: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"))
+        .flat_map(|names| names.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .filter(|name| !name.is_empty())
+        .collect();
+    if let Some(unknown) = asked.iter().find(|name| SECTIONS.iter().all(|section| section.name != **name)) {
+        let known: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+        bail!("there is no section {unknown}; there are {}", known.join(", "));
+    }
+    Ok(SECTIONS
+        .iter()
+        .filter(|section| asked.is_empty() || asked.iter().any(|name| name == section.name))
+        .collect())
+}
+
+async fn run() -> Result<()> {
+    let sections = chosen()?;
+    let ground = Ground::make().await?;
+    let machine = machine::describe(&ground).await?;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("benchmarks.md");
+    let mut document = Document::open(path, machine, SECTIONS.map(|section| section.name).to_vec());
+    let mut failed = Vec::new();
+    for section in sections {
+        eprintln!("{} ({})", section.title, section.name);
+        let stamp = machine::stamp(section.name)?;
+        match (section.run)(&ground).await.with_context(|| section.name.to_owned()) {
+            Ok(part) => {
+                eprintln!("{part}");
+                // Kept at once, whatever becomes of the rest.
+                document.put(section.name, &format!("## {}\n\n{stamp}\n\n{part}", section.title))?;
+            }
+            Err(error) => {
+                eprintln!("{error:#}");
+                failed.push(section.name);
+            }
+        }
+    }
+    ground.end().await?;
+    if failed.is_empty() { Ok(()) } else { bail!("these sections failed: {}", failed.join(", ")) }
+}

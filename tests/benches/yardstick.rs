@@ -1,0 +1,4 @@
+//! What figures are held against: what Postgres itself can do, and what the stock library makes of it.
+
+pub(crate) mod pgbench;
+pub(crate) mod stock;
