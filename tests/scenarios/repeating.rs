@@ -199,3 +199,24 @@ async fn an_old_answer_is_purged_and_the_rental_is_not_doubled_all_the_same() {
     assert_eq!(world.available(item).await, 3);
     world.check_at_rest().await;
 }
+
+#[tokio::test]
+async fn a_refusal_that_could_not_be_kept_was_no_answer_and_the_key_may_be_answered_otherwise() {
+    let world = World::up(&[]).await;
+    let (manager, item) = (world.manager(), world.item(book().units(0)).await);
+    let path = format!("/v1/items/{item}/units");
+    let withdraw =
+        || world.post(&path).by(&manager).key("withdraw").json(&json!({ "withdraw": 1 })).into_future();
+    let away = "CREATE FUNCTION is_away() RETURNS trigger LANGUAGE plpgsql AS $$
+                BEGIN RAISE EXCEPTION 'it is away' USING ERRCODE = 'connection_failure'; END $$;
+                CREATE TRIGGER is_away BEFORE INSERT ON idempotency FOR EACH ROW EXECUTE FUNCTION is_away()";
+    sqlx::raw_sql(away).execute(world.log_pool()).await.unwrap();
+    withdraw().await.refused(503, "log-unavailable");
+
+    let back = "DROP TRIGGER is_away ON idempotency; DROP FUNCTION is_away";
+    sqlx::raw_sql(back).execute(world.log_pool()).await.unwrap();
+    world.post(&path).by(&manager).json(&json!({ "add": 1 })).await.expect(200);
+    let done = withdraw().await.expect(200);
+    assert_eq!(withdraw().await.expect(200).body, done.body);
+    assert_eq!(world.count_all("UnitsWithdrawn").await, 1);
+}
