@@ -7,6 +7,8 @@ mod job;
 mod loads;
 mod memory;
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
 mod tests;
 mod writer;
 

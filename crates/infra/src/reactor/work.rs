@@ -125,11 +125,11 @@ impl<S: Look> Worker<S> {
     }
 
     async fn attempt(&self, task: &Task) -> Outcome {
-        let Task { subject, attempts, .. } = *task;
+        let Task { subject, attempts, woken_at, .. } = *task;
         let process = self.process.name;
         let context = Context::of_process(process, subject);
         let driven = tokio::select! {
-            driven = self.driver.drive(&self.process, S::from(subject), &context) => driven,
+            driven = self.driver.drive(&self.process, S::from(subject), &context, unsigned(woken_at)) => driven,
             never = self.renew(task) => match never {},
         };
         match driven {
