@@ -22,6 +22,7 @@ mod offering;
 mod outages;
 mod overload;
 mod projecting;
+mod proof;
 mod renting;
 mod repeating;
 mod safe;

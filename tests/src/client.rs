@@ -47,8 +47,14 @@ impl World {
 
     /// Any request.
     pub fn ask(&self, method: Method, path: &str) -> Ask<'_> {
+        let address = self.address(if method == Method::GET { "reads" } else { "writes" });
+        self.ask_at(&address, method, path)
+    }
+
+    /// Any request, to the process at this address.
+    pub fn ask_at(&self, address: &str, method: Method, path: &str) -> Ask<'_> {
         let writes = method != Method::GET;
-        let url = format!("{}{path}", self.address(if writes { "writes" } else { "reads" }));
+        let url = format!("{address}{path}");
         let path = format!("{method} {path}");
         Ask { world: self, request: self.http.request(method, url), writes, path }
     }

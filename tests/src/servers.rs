@@ -70,6 +70,11 @@ pub async fn own_postgres(folder: &Path) -> Postgres {
     start_postgres_with(folder, QUICK).await.unwrap()
 }
 
+/// A Postgres of a world's own that keeps what it has acknowledged, whatever happens to it.
+pub async fn durable_postgres(folder: &Path) -> Postgres {
+    start_postgres_with(folder, &[("fsync", "on"), ("full_page_writes", "on")]).await.unwrap()
+}
+
 /// A number that no other world of this run has.
 pub(crate) fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);

@@ -23,6 +23,22 @@ const AT_REST: &str = "
         (SELECT coalesce(json_agg(c), '[]'::json)::text FROM checkpoints c) AS checkpoints
     FROM log_head h";
 
+/// How far the processes are.
+struct Processes {
+    head: i64,
+    /// They have read the whole log.
+    read: bool,
+    /// Tasks that somebody is at, or should be.
+    active: i64,
+    state: String,
+}
+
+impl Processes {
+    fn at_rest(&self) -> bool {
+        self.read && self.active == 0
+    }
+}
+
 impl World {
     /// Waits until every process has read the whole log and has nothing to do now, and every view has seen it.
     /// Notices may still be on their way: their endpoints say what has arrived.
@@ -40,12 +56,25 @@ impl World {
         settled.unwrap_or_else(|_| panic!("it did not come to rest: {}", seen.lock().unwrap()))
     }
 
+    /// Waits until every process has read the whole log and done what it owes, be its time come or not. Views may
+    /// be behind, or not there at all.
+    pub async fn finish(&self) {
+        // What is done may ask for more.
+        for _ in 0..2 {
+            let read = || async { self.processes().await.is_ok_and(|rest| rest.read).then_some(()) };
+            self.until("the processes have read the log", read).await;
+            self.leases_run_out().await;
+            let rest = || async { self.processes().await.is_ok_and(|rest| rest.at_rest()).then_some(()) };
+            self.until("the processes have done what they owe", rest).await;
+        }
+    }
+
     async fn at_rest(&self) -> (Option<u64>, String) {
-        let log = match sqlx::query(AT_REST).fetch_one(&self.log).await {
-            Ok(row) => row,
+        let log = match self.processes().await {
+            Ok(log) => log,
             Err(error) => return (None, error.to_string()),
         };
-        let head: i64 = log.get("head");
+        let head = log.head;
         let views = sqlx::query(
             "SELECT count(*) AS count, min(position) AS slowest FROM views WHERE state = 'serving'",
         )
@@ -55,17 +84,25 @@ impl World {
             Ok(row) => (row.get::<i64, _>("count"), row.get::<Option<i64>, _>("slowest").unwrap_or(-1)),
             Err(error) => return (None, error.to_string()),
         };
-        let rest = log.get::<i64, _>("processes").unsigned_abs() == processes::names().count() as u64
-            && log.get::<i64, _>("slowest") == head
-            && log.get::<i64, _>("active") == 0
-            && usize::try_from(count) == Ok(views::ALL.len())
-            && slowest >= head;
-        let state = format!(
-            "head {head}, {count} views from {slowest} on, processes {}, tasks {}",
-            log.get::<String, _>("checkpoints"),
-            log.get::<String, _>("tasks"),
-        );
+        let rest = log.at_rest() && usize::try_from(count) == Ok(views::ALL.len()) && slowest >= head;
+        let state = format!("head {head}, {count} views from {slowest} on, {}", log.state);
         (rest.then_some(head.unsigned_abs()), state)
+    }
+
+    async fn processes(&self) -> Result<Processes, sqlx::Error> {
+        let row = sqlx::query(AT_REST).fetch_one(&self.log).await?;
+        let head: i64 = row.get("head");
+        let all = row.get::<i64, _>("processes").unsigned_abs() == processes::names().count() as u64;
+        Ok(Processes {
+            head,
+            read: all && row.get::<i64, _>("slowest") == head,
+            active: row.get("active"),
+            state: format!(
+                "processes {}, tasks {}",
+                row.get::<String, _>("checkpoints"),
+                row.get::<String, _>("tasks"),
+            ),
+        })
     }
 
     /// Waits until JetStream holds what the log holds now, by what `rentstream check` says of it.

@@ -86,10 +86,15 @@ impl World {
 
     /// A world in which each role is a process of its own, but for those that a scenario starts itself.
     pub async fn of_roles(roles: &[&str]) -> Self {
+        let (log, views) = Self::databases().await;
+        Self::of_roles_on(&log, &views, roles).await
+    }
+
+    /// As [`World::of_roles`], on databases that are elsewhere.
+    pub async fn of_roles_on(log_url: &str, views_url: &str, roles: &[&str]) -> Self {
         let gateway = servers::sandbox().await;
-        let world =
-            Self::bare(&[("PAYMENT_GATEWAY_URL", &gateway), ("PAYMENT_GATEWAY_KEY", "sk_test_scenarios")])
-                .await;
+        let settings = [("PAYMENT_GATEWAY_URL", &*gateway), ("PAYMENT_GATEWAY_KEY", "sk_test_scenarios")];
+        let world = Self::on(log_url, views_url, &settings).await;
         world.serves("gateway", &gateway);
         let migrated = world.run(&["migrate"]).await;
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
@@ -107,13 +112,19 @@ impl World {
 
     /// Databases and a nats-server, and nothing that runs on them yet.
     pub async fn bare(settings: &[(&str, &str)]) -> Self {
+        let (log, views) = Self::databases().await;
+        Self::on(&log, &views, settings).await
+    }
+
+    /// The addresses of two empty databases.
+    async fn databases() -> (String, String) {
         let postgres = servers::postgres().await;
         let number = servers::number();
         let (log, views) = (format!("log_{number}"), format!("views_{number}"));
         tokio::join!(async { postgres.ensure_database(&log).await.unwrap() }, async {
             postgres.ensure_database(&views).await.unwrap();
         });
-        Self::on(&postgres.url(&log), &postgres.url(&views), settings).await
+        (postgres.url(&log), postgres.url(&views))
     }
 
     /// As [`World::bare`], on databases that are elsewhere.
@@ -170,6 +181,12 @@ impl World {
 
     /// Starts one role, as in `command-api` or `react fulfilling`, and does not wait for it.
     pub fn start(&self, role: &str, more: &[(&str, &str)]) {
+        let running = self.process(role, more);
+        self.system.inner().running.push(running);
+    }
+
+    /// As [`World::start`]; the process is the caller's to keep.
+    pub fn process(&self, role: &str, more: &[(&str, &str)]) -> Running {
         let mut settings: Vec<(String, String)> = [
             ("DATABASE_URL", self.system.log_url.as_str()),
             ("VIEWS_DATABASE_URL", self.system.views_url.as_str()),
@@ -189,8 +206,7 @@ impl World {
         let log = self.folder().join(format!("{}.log", role.replace(' ', "-")));
         let arguments: Vec<&str> = role.split(' ').collect();
         let program = servers::folder().join("rentstream");
-        let running = Running::start(&program, &arguments, &settings, &log);
-        self.system.inner().running.push(running);
+        Running::start(&program, &arguments, &settings, &log)
     }
 
     /// Starts a role that serves HTTP, `command-api` or `query-api`, and waits until it does.
@@ -244,13 +260,18 @@ impl World {
     }
 
     async fn ready(&self, what: &str) {
-        let url = format!("{}/health/ready", self.address(what));
+        let address = self.address(what);
         self.until(&format!("{what} are ready"), || async {
             self.all_must_run();
-            let answer = self.http.get(&url).send().await.ok()?;
-            answer.status().is_success().then_some(())
+            self.is_ready(&address).await.then_some(())
         })
         .await;
+    }
+
+    /// Whether what is served at an address says that it's ready.
+    pub async fn is_ready(&self, address: &str) -> bool {
+        let answer = self.http.get(format!("{address}/health/ready")).send().await;
+        answer.is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Waits until every view serves, be it empty.
