@@ -61,7 +61,6 @@ pub(crate) async fn customers(log: &Log, count: usize, events: usize) -> Result<
                     .iter()
                     .map(|event| NewEvent { id: Uuid::now_v7(), ..event.clone() })
                     .collect(),
-                claim: None,
             })
         })
         .buffer_unordered((AT_ONCE / events).clamp(1, 1_024))

@@ -59,7 +59,7 @@ impl History {
         let head = world.head().await;
         let read = world.all_events().await.into_iter();
         let entries: Vec<_> =
-            read.map(|recorded| Entry { event: recorded.event().unwrap(), recorded }).collect();
+            read.map(|recorded| Entry { event: recorded.event().unwrap().clone(), recorded }).collect();
         // The processes may still be at work.
         let (count, end) = (entries.len() as u64, world.head().await);
         assert!((head..=end).contains(&count), "{count} events where the log's end was from {head} to {end}");

@@ -51,7 +51,7 @@ async fn append<E: DomainEvent + serde::Serialize>(log: &Log, of: &'static str, 
         metadata: "{}".to_owned(),
     };
     let events = events.iter().map(new).collect();
-    let append = Append { aggregate_type: of, aggregate_id: id.to_string(), version: 0, events, claim: None };
+    let append = Append { aggregate_type: of, aggregate_id: id.to_string(), version: 0, events };
     log.append(append).await.unwrap();
 }
 

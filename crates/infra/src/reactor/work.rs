@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::AT_A_TIME;
 use super::tasks::{Outcome, Task, Tasks};
 use crate::driver::{Driver, Look, Rest};
+use crate::log::unsigned;
 use crate::spread::spread;
 use crate::store::Context;
 

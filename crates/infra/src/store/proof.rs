@@ -30,8 +30,8 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::{Context, Store, StoreError};
-use crate::log::{Claim, Log};
+use super::{Claiming, Context, Keep, Store, StoreError};
+use crate::log::Log;
 use crate::settings::Crash;
 use crate::testing::database;
 use commands::Cast;
@@ -135,15 +135,15 @@ impl Shop {
             idempotency_key: key.clone(),
             ..Context::default()
         };
-        let claim = key.clone().map(|key| {
-            move |aggregate: &A| Claim {
-                caller: "all".to_owned(),
-                key: key.clone(),
-                fingerprint: vec![1],
-                answer: Some((200, serde_json::to_string(aggregate).unwrap())),
-            }
+        let claim = key.clone().map(|key| Claiming {
+            caller: "all".to_owned(),
+            key,
+            fingerprint: vec![1],
+            keep: Box::new(|decided: Result<&A, &Refusal>| match decided {
+                Ok(aggregate) => Keep::Answer(200, serde_json::to_string(aggregate).unwrap()),
+                Err(_) => Keep::Nothing,
+            }),
         });
-        let claim = claim.as_ref().map(|claim| claim as &(dyn Fn(&A) -> Claim + Send + Sync));
 
         let from = self.head().await;
         let result = store.execute::<A>(id, command.clone(), &context, claim).await;
@@ -252,7 +252,10 @@ async fn the_stock_library_reads_what_two_stores_wrote_as_the_same_aggregates() 
 }
 
 /// The aggregates of a type, by stock postgres-es, by both our stores and by folding the log.
-async fn the_same<A: Decide + Clone + PartialEq + std::fmt::Debug>(shop: &Shop, model: &Model) -> usize {
+async fn the_same<A: Decide + Clone + PartialEq + std::fmt::Debug + 'static>(
+    shop: &Shop,
+    model: &Model,
+) -> usize {
     let stock: PersistedEventStore<_, A> =
         PersistedEventStore::new_event_store(PostgresEventRepository::new(shop.aside.clone()));
     let ids = model.ids::<A>();
