@@ -66,7 +66,7 @@ impl Document {
         let mut text = format!("{HEAD}\n{}\n", self.machine);
         for name in &self.order {
             if let Some(section) = self.sections.get(*name) {
-                write!(text, "\n{}\n{section}\n{}\n", begins(name), ends(name))?;
+                write!(text, "\n{}\n{section}\n\n{}\n", begins(name), ends(name))?;
             }
         }
         std::fs::write(&self.path, text).with_context(|| format!("write {}", self.path.display()))

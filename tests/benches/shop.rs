@@ -1,8 +1,9 @@
 //! What is there before a phase begins: customers with some history, and the commands that are sent to them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, Utc};
 use cqrs_es::DomainEvent;
 use futures::{StreamExt, TryStreamExt};
@@ -19,6 +20,8 @@ use crate::load::Caller;
 
 /// Events that are under way to the log at once while customers are made.
 const AT_ONCE: usize = 4_096;
+/// How long it may take to make customers for most sections.
+const MAKING: Duration = Duration::from_secs(60);
 /// What was sealed is so long, about.
 const CIPHERTEXT: &str = "Zm9yLWxvYWQtb25seS1ub2JvZHktbGl2ZXMtaGVyZS1vci1ldmVyLWRpZA";
 
@@ -49,11 +52,23 @@ pub(crate) fn book() -> Result<Details> {
 
 /// Makes customers of so many events each: they registered, then paid in points one by one.
 pub(crate) async fn customers(log: &Log, count: usize, events: usize) -> Result<Arc<[Uuid]>> {
-    let ids: Arc<[Uuid]> = (0..count).map(|_| Uuid::now_v7()).collect();
+    let made = customers_within(MAKING, log, count, events).await?;
+    ensure!(made.len() == count, "{} of {count} customers were made in time", made.len());
+    Ok(made)
+}
+
+/// As [`customers`], as many as can be made in this time.
+pub(crate) async fn customers_within(
+    time: Duration,
+    log: &Log,
+    count: usize,
+    events: usize,
+) -> Result<Arc<[Uuid]>> {
     let history = history(events, Utc::now())?;
-    futures::stream::iter(ids.iter())
-        .map(|id| {
-            log.append(Append {
+    let made: Vec<Uuid> = futures::stream::iter(0..count)
+        .map(|_| {
+            let id = Uuid::now_v7();
+            let appended = log.append(Append {
                 aggregate_type: "Customer",
                 aggregate_id: id.to_string(),
                 version: 0,
@@ -61,13 +76,15 @@ pub(crate) async fn customers(log: &Log, count: usize, events: usize) -> Result<
                     .iter()
                     .map(|event| NewEvent { id: Uuid::now_v7(), ..event.clone() })
                     .collect(),
-            })
+            });
+            async move { appended.await.map(|_| id) }
         })
         .buffer_unordered((AT_ONCE / events).clamp(1, 1_024))
-        .try_for_each(|_| async { Ok(()) })
+        .take_until(tokio::time::sleep(time))
+        .try_collect()
         .await
         .context("make customers")?;
-    Ok(ids)
+    Ok(made.into())
 }
 
 fn history(events: usize, at: DateTime<Utc>) -> Result<Vec<NewEvent>> {

@@ -124,11 +124,6 @@ impl System {
         }
         Ok(())
     }
-
-    /// The end of what it has logged.
-    pub(crate) fn log_tail(&self) -> String {
-        self.running.log_tail()
-    }
 }
 
 async fn ready(address: SocketAddr) -> bool {
