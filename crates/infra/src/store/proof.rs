@@ -44,6 +44,8 @@ const CALLERS: usize = 24;
 const CALLS: usize = 40;
 /// Keys that they share.
 const KEYS: usize = 150;
+/// Bytes that are too few for all of them.
+const CRAMPED: usize = 8 * 1024;
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(3);
 /// Events, or else a time, from one cut of a connection to the next.
@@ -76,7 +78,8 @@ impl Shop {
         one.migrate().await.unwrap();
         let options = (*one.pool().connect_options()).clone().application_name("aside");
         let aside = PgPoolOptions::new().max_connections(8).connect_lazy_with(options);
-        let stores = [Store::new(one), Store::new(other)];
+        // One has room for hardly anything, so that it forgets and loads all the time.
+        let stores = [Store::new(one), Store::with_memory(other, CRAMPED)];
         let cast = Cast::of(&mut Rng::with_seed(seed));
         Arc::new(Self { stores, aside, cast, seed, calls: AtomicUsize::new(0), line })
     }
@@ -135,18 +138,18 @@ impl Shop {
             idempotency_key: key.clone(),
             ..Context::default()
         };
-        let claim = key.clone().map(|key| Claiming {
+        let claiming = key.clone().map(|key| Claiming::<A> {
             caller: "all".to_owned(),
             key,
             fingerprint: vec![1],
-            keep: Box::new(|decided: Result<&A, &Refusal>| match decided {
+            keep: Box::new(|decided| match decided {
                 Ok(aggregate) => Keep::Answer(200, serde_json::to_string(aggregate).unwrap()),
-                Err(_) => Keep::Nothing,
+                Err(refusal) => Keep::Answer(409, refusal.to_string()),
             }),
         });
 
         let from = self.head().await;
-        let result = store.execute::<A>(id, command.clone(), &context, claim).await;
+        let result = store.execute::<A>(id, command.clone(), &context, claiming).await;
         let to = self.head().await;
         let seen = result.as_ref().map_or(0, |done| done.position);
         heard.push(Box::new(Told { call, id, command, key, from, to, result }));

@@ -81,17 +81,19 @@ impl Model {
         let mut may_have_written = BTreeSet::new();
         let mut may_have_claimed = BTreeSet::new();
         for told in heard {
-            let done = told.outcome() == Outcome::Done;
-            if done || told.outcome() == Outcome::Unknown {
+            let answered = told.answered();
+            if told.outcome() == Outcome::Done || told.outcome() == Outcome::Unknown {
                 may_have_written.insert(told.call());
+            }
+            if answered || told.outcome() == Outcome::Unknown {
                 may_have_claimed.extend(told.key());
             }
             if let Some(place) = told.appended(self) {
                 assert!(places.insert(place), "{place:?} was told to two callers");
             }
-            if let (true, Some(key)) = (done, told.key()) {
-                assert!(winners.insert(key), "{key} was done twice");
-                assert!(self.answers.contains_key(key), "{key} was done and is not kept");
+            if let (true, Some(key)) = (answered, told.key()) {
+                assert!(winners.insert(key), "{key} was answered twice");
+                assert!(self.answers.contains_key(key), "{key} was answered and is not kept");
             }
         }
         for event in self.streams.values().flatten() {
@@ -178,6 +180,11 @@ pub(super) trait Held: Send {
         Outcome::Looked
     }
 
+    /// Whether it was done, or refused by a rule: with a key, that is kept.
+    fn answered(&self) -> bool {
+        false
+    }
+
     fn call(&self) -> &str {
         ""
     }
@@ -255,11 +262,15 @@ where
             let nothing = loaded.aggregate.decide(self.command.clone()).is_ok_and(|events| events.is_empty());
             assert!(nothing, "what it led to is lost");
         }
-        if let Some(key) = &self.key {
-            let (answer, position) = &model.answers[key];
-            assert_eq!(*answer, serde_json::to_string(&loaded.aggregate).unwrap(), "what is kept for {key}");
-            assert!((loaded.position..=self.to).contains(position), "{key} is kept at {position}");
-        }
+        self.is_kept(model, &serde_json::to_string(&loaded.aggregate).unwrap(), loaded.position);
+    }
+
+    /// With a key: this is kept, and nothing else.
+    fn is_kept(&self, model: &Model, what: &str, position: u64) {
+        let Some(key) = &self.key else { return };
+        let (answer, at) = model.answers.get(key).unwrap_or_else(|| panic!("nothing is kept for {key}"));
+        assert_eq!(answer, what, "what is kept for {key}");
+        assert!((position..=self.to).contains(at), "{key} is kept at {at}");
     }
 }
 
@@ -283,6 +294,7 @@ where
                 let mut states = stream.between(self.from, self.to);
                 let refused = |state: A| state.decide(self.command.clone()).err().map(Into::into);
                 assert!(states.any(|state| refused(state) == Some(*refusal)), "it never was so");
+                self.is_kept(model, &refusal.to_string(), 0);
             }
             Err(StoreError::Claimed) => {
                 let key = self.key.as_ref().unwrap();
@@ -304,6 +316,10 @@ where
             Err(StoreError::Unavailable(_)) => Outcome::Unknown,
             Err(_) => Outcome::Refused,
         }
+    }
+
+    fn answered(&self) -> bool {
+        matches!(self.result, Ok(_) | Err(StoreError::Refused(_)))
     }
 
     fn call(&self) -> &str {
