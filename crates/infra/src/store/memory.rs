@@ -59,13 +59,15 @@ pub(super) struct Held {
     /// What its last snapshot weighs, in bytes, and the events since.
     pub(super) saved: usize,
     pub(super) unsaved: usize,
+    /// So many jobs are decided on it and not answered yet: their position is looked up here.
+    pub(super) pins: usize,
     /// A state that is to be kept once its events are in the log, with their number.
     pub(super) snapshot: Option<(u64, String)>,
 }
 
 impl Held {
     pub(super) fn new(state: Box<dyn State>) -> Self {
-        Self { state, version: 0, committed: 0, position: 0, saved: 0, unsaved: 0, snapshot: None }
+        Self { state, version: 0, committed: 0, position: 0, saved: 0, unsaved: 0, pins: 0, snapshot: None }
     }
 
     /// Applies an event that is in the log.
@@ -173,14 +175,15 @@ impl Memory {
         }
     }
 
-    /// Lets the least used go until the rest is within the budget. What is about to be written stays.
+    /// Lets the least used go until the rest is within the budget. What is about to be written, or
+    /// told of, stays.
     pub(super) fn shrink(&mut self) {
         let mut kept = Vec::new();
         while self.weight > self.budget
             && let Some((stream, held)) = self.held.remove_lru()
         {
             self.weight -= held.weight();
-            if held.is_ahead() {
+            if held.is_ahead() || held.pins > 0 {
                 kept.push((stream, held));
             }
         }

@@ -173,6 +173,7 @@ impl Writer {
         let decided = self.memory.change(stream, |held| {
             let wish = waiting.job.decide(held);
             held.snap();
+            held.pins += usize::from(wish.is_ok());
             wish.map(|wish| (wish, held.version))
         });
         let (Wish { events, claim }, version) = match decided {
@@ -238,6 +239,9 @@ impl Writer {
             Ok(Foreign { head, events }) => {
                 if head != self.seen {
                     self.company = Some(Instant::now() + COMPANY);
+                    // Company had been taken to be gone while this was under way: what was decided since knows
+                    // nothing of what they wrote.
+                    self.again(Next::default(), &[]);
                 }
                 match events {
                     Some(events) if head >= self.seen => {
@@ -301,6 +305,7 @@ impl Writer {
             position += events;
             let mut snapshot = None;
             let known = self.memory.change(stream, |held| {
+                held.pins = held.pins.saturating_sub(1);
                 if events > 0 {
                     held.commit(events, position);
                     snapshot = held.take_snapshot();
@@ -322,14 +327,16 @@ impl Writer {
     fn again(&mut self, next: Next, taken: &[usize]) {
         let later = std::mem::take(&mut self.next);
         let mut again = VecDeque::with_capacity(next.decided.len() + later.decided.len());
-        for decided in next.decided.into_iter().chain(later.decided) {
+        // What comes later has claims of its own, by numbers of its own.
+        let tried = next.decided.into_iter().map(|decided| (decided, true));
+        for (decided, tried) in tried.chain(later.decided.into_iter().map(|decided| (decided, false))) {
             self.undo(&decided);
-            again.push_back(decided);
+            again.push_back((decided, tried));
         }
-        for Decided { mut waited, claim, .. } in again.into_iter().rev() {
+        for (Decided { mut waited, claim, .. }, tried) in again.into_iter().rev() {
             waited.tries += 1;
             METRICS.store_again.inc();
-            if claim.is_some_and(|claim| taken.contains(&claim)) {
+            if tried && claim.is_some_and(|claim| taken.contains(&claim)) {
                 waited.job.answer(Err(StoreError::Claimed));
             } else if waited.tries > TRIES {
                 waited.job.answer(Err(StoreError::Overloaded));
@@ -352,6 +359,8 @@ impl Writer {
     fn undo(&mut self, decided: &Decided) {
         if decided.events > 0 {
             self.memory.forget(decided.stream);
+        } else {
+            self.memory.change(decided.stream, |held| held.pins = held.pins.saturating_sub(1));
         }
     }
 }
