@@ -124,3 +124,20 @@ BEGIN
     ) e)
     ORDER BY 1, 2;
 END $$;
+
+-- What was answered to many requests with an Idempotency-Key.
+CREATE FUNCTION answers_to(callers text[], keys text[])
+RETURNS TABLE (request bigint, print bytea, code smallint, body text, place bigint, age float8)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+BEGIN
+    RETURN QUERY
+    SELECT a.n, i.fingerprint, i.status, i.answer, i.position,
+        greatest(extract(epoch FROM clock_timestamp() - i.recorded_at), 0)::float8
+    FROM unnest(callers, keys) WITH ORDINALITY AS a (caller, key, n)
+    JOIN idempotency i ON i.caller = a.caller AND i.key = a.key;
+END $$;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgPool, Row};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use answers::Answered;
@@ -43,6 +43,7 @@ pub struct Log {
     pool: PgPool,
     bookkeeping: PgPool,
     head: watch::Sender<u64>,
+    asked: mpsc::UnboundedSender<answers::Asked>,
     crash: Crash,
 }
 
@@ -64,7 +65,9 @@ impl Log {
         let bookkeeping =
             connect(connections.min(BOOKKEEPING), options.options([("synchronous_commit", "off")]));
         let (head, _) = watch::channel(0);
-        Ok(Self { pool, bookkeeping, head, crash })
+        let (asked, asking) = mpsc::unbounded_channel();
+        tokio::spawn(answers::look_up(pool.clone(), asking));
+        Ok(Self { pool, bookkeeping, head, asked, crash })
     }
 
     /// Brings the schema up to date.

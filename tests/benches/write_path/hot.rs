@@ -41,7 +41,7 @@ impl By {
     /// Whether it was taken; `false` where nothing is left.
     async fn execute(&self, item: Uuid, command: StockCommand) -> Result<bool> {
         match self {
-            Self::Ours(store) => match store.execute::<Stock>(item, command, &context(), None).await {
+            Self::Ours(store) => match store.decide(item, command, &context(), None, |_: &Stock| ()).await {
                 Ok(_) => Ok(true),
                 Err(StoreError::Refused(Refusal::Stock(StockError::OutOfStock))) => Ok(false),
                 Err(error) => Err(error.into()),

@@ -1,14 +1,17 @@
 //! What was answered to a request with an Idempotency-Key.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Log, pause, unsigned};
 
-/// Answers that are purged by one statement.
+/// Answers that are looked up, or purged, by one statement.
 const BATCH: usize = 500;
 /// Between two of them, so that the purge never takes the database for itself.
 const BREATH: Duration = Duration::from_millis(100);
@@ -34,26 +37,53 @@ impl Log {
     /// # Errors
     /// When Postgres can't be reached.
     pub async fn answered(&self, caller: &str, key: &str) -> Result<Option<Answered>, sqlx::Error> {
-        sqlx::query(
-            "SELECT fingerprint, status, answer, position,
-                 greatest(extract(epoch FROM clock_timestamp() - recorded_at), 0)::float8 AS age
-             FROM idempotency WHERE caller = $1 AND key = $2",
-        )
-        .bind(caller)
-        .bind(key)
-        .try_map(|row| {
-            let status: Option<i16> = row.try_get("status")?;
-            let body: Option<String> = row.try_get("answer")?;
-            Ok(Answered {
-                fingerprint: row.try_get("fingerprint")?,
-                answer: status.map(i16::cast_unsigned).zip(body),
-                position: unsigned(row.try_get("position")?),
-                age: Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default(),
-            })
-        })
-        .fetch_optional(self.pool())
-        .await
+        let (reply, answer) = oneshot::channel();
+        let asked = Asked { caller: caller.to_owned(), key: key.to_owned(), reply };
+        self.asked.send(asked).map_err(|_| sqlx::Error::PoolClosed)?;
+        let answered = answer.await.map_err(|_| sqlx::Error::PoolClosed)?;
+        answered.map_err(|error| sqlx::Error::AnyDriverError(error.into()))
     }
+}
+
+/// Who asks for the answer to a key.
+pub(super) struct Asked {
+    caller: String,
+    key: String,
+    reply: oneshot::Sender<Result<Option<Answered>, String>>,
+}
+
+/// Looks answers up: whoever asks while one statement is under way shares the next.
+pub(super) async fn look_up(pool: PgPool, mut asked: mpsc::UnboundedReceiver<Asked>) {
+    let mut gathered = Vec::new();
+    while asked.recv_many(&mut gathered, BATCH).await > 0 {
+        let found = answers(&pool, &gathered).await.map_err(|error| error.to_string());
+        for (n, asked) in gathered.drain(..).enumerate() {
+            let answer = found.as_ref().map(|found| found.get(&n).cloned()).map_err(Clone::clone);
+            // Who has gone doesn't need it.
+            let _ = asked.reply.send(answer);
+        }
+    }
+}
+
+async fn answers(pool: &PgPool, asked: &[Asked]) -> Result<HashMap<usize, Answered>, sqlx::Error> {
+    let rows = sqlx::query("SELECT request, print, code, body, place, age FROM answers_to($1, $2)")
+        .bind(asked.iter().map(|asked| asked.caller.as_str()).collect::<Vec<_>>())
+        .bind(asked.iter().map(|asked| asked.key.as_str()).collect::<Vec<_>>())
+        .try_map(|row: PgRow| {
+            let status: Option<i16> = row.try_get("code")?;
+            let body: Option<String> = row.try_get("body")?;
+            let answered = Answered {
+                fingerprint: row.try_get("print")?,
+                answer: status.map(i16::cast_unsigned).zip(body),
+                position: unsigned(row.try_get("place")?),
+                age: Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default(),
+            };
+            let request: i64 = row.try_get("request")?;
+            Ok((usize::try_from(request - 1).unwrap_or(usize::MAX), answered))
+        })
+        .fetch_all(pool)
+        .await?;
+    Ok(rows.into_iter().collect())
 }
 
 impl Log {

@@ -140,12 +140,9 @@ async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 }
 
 async fn take(connection: &mut PgConnection, seen: u64) -> Result<Foreign, sqlx::Error> {
-    connection.execute("BEGIN").await?;
-    let rows = sqlx::query("SELECT * FROM take_head($1, $2)")
-        .bind(signed(seen))
-        .bind(signed(MOST))
-        .fetch_all(connection)
-        .await?;
+    // In one message, as others wait for the head meanwhile.
+    let take = format!("BEGIN; SELECT * FROM take_head({seen}, {MOST})");
+    let rows = connection.fetch_all(take.as_str()).await?;
     let (first, events) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
     let head = unsigned(first.try_get("head")?);
     let events = events.iter().map(foreign).collect::<Result<Vec<_>, _>>()?;

@@ -259,8 +259,16 @@ impl Writer {
                 self.decide_waiting();
             }
             Err(error) => {
+                // Nothing is decided yet, so a connection that broke meanwhile does no harm; a second one does.
                 let failed = StoreError::from(error);
-                self.waiting.drain(..).for_each(|waiting| waiting.job.answer(Err(failed.clone())));
+                for mut waiting in std::mem::take(&mut self.waiting) {
+                    waiting.tries += 1;
+                    if waiting.tries == 1 {
+                        self.waiting.push_back(waiting);
+                    } else {
+                        waiting.job.answer(Err(failed.clone()));
+                    }
+                }
             }
         }
         // Also if there's nothing to be written: the head is to be let go.
