@@ -68,15 +68,30 @@ impl Ground {
         Ok(row.get(0))
     }
 
+    /// How often Postgres has synced its write-ahead log so far, as far as its processes have told.
+    pub(crate) async fn syncs(&self) -> Result<i64> {
+        let mut connection = PgConnection::connect(&self.postgres.url("postgres")).await?;
+        let query = if self.setting("server_version_num").await?.as_str() < "180000" {
+            "SELECT wal_sync FROM pg_stat_wal"
+        } else {
+            "SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal'"
+        };
+        Ok(connection.fetch_one(query).await?.get(0))
+    }
+
     async fn execute(&self, statement: &str) -> Result<()> {
         let mut connection = PgConnection::connect(&self.postgres.url("postgres")).await?;
         connection.execute(statement).await.with_context(|| statement.to_owned())?;
         Ok(connection.close().await?)
     }
 
-    /// Stops Postgres and removes what it has written.
-    pub(crate) async fn end(self) -> Result<()> {
+    /// Stops Postgres and removes what was written, unless that tells why something failed.
+    pub(crate) async fn end(self, failed: bool) -> Result<()> {
         self.postgres.stop().await;
+        if failed {
+            eprintln!("what the servers wrote is in {} until the next run", self.folder.display());
+            return Ok(());
+        }
         remove(&self.folder)
     }
 }

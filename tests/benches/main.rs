@@ -136,6 +136,6 @@ async fn run() -> Result<()> {
             }
         }
     }
-    ground.end().await?;
+    ground.end(!failed.is_empty()).await?;
     if failed.is_empty() { Ok(()) } else { bail!("these sections failed: {}", failed.join(", ")) }
 }

@@ -1,12 +1,11 @@
 //! What is there before a phase begins: customers with some history, and the commands that are sent to them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::{DateTime, Utc};
 use cqrs_es::DomainEvent;
-use futures::{StreamExt, TryStreamExt};
 use rentstream_domain::Money;
 use rentstream_domain::Sealed;
 use rentstream_domain::customer::{Customer, CustomerCommand, CustomerEvent, Profile};
@@ -18,7 +17,7 @@ use uuid::Uuid;
 
 use crate::load::Caller;
 
-/// Events that are under way to the log at once while customers are made.
+/// Events of one commit while customers are made; those of one customer at least.
 const AT_ONCE: usize = 4_096;
 /// How long it may take to make customers for most sections.
 const MAKING: Duration = Duration::from_secs(60);
@@ -65,26 +64,28 @@ pub(crate) async fn customers_within(
     events: usize,
 ) -> Result<Arc<[Uuid]>> {
     let history = history(events, Utc::now())?;
-    let made: Vec<Uuid> = futures::stream::iter(0..count)
-        .map(|_| {
-            let id = Uuid::now_v7();
-            let appended = log.append(Append {
-                aggregate_type: "Customer",
-                aggregate_id: id.to_string(),
-                version: 0,
-                events: history
-                    .iter()
-                    .map(|event| NewEvent { id: Uuid::now_v7(), ..event.clone() })
-                    .collect(),
-            });
-            async move { appended.await.map(|_| id) }
-        })
-        .buffer_unordered((AT_ONCE / events).clamp(1, 1_024))
-        .take_until(tokio::time::sleep(time))
-        .try_collect()
-        .await
-        .context("make customers")?;
+    let deadline = Instant::now() + time;
+    let mut made = Vec::with_capacity(count);
+    while made.len() < count && Instant::now() < deadline {
+        let together = (AT_ONCE / events).clamp(1, count - made.len());
+        let appends: Vec<Append> = (0..together).map(|_| beginning(&history)).collect();
+        for (append, appended) in appends.iter().zip(log.append_all(&appends).await?) {
+            appended.context("make a customer")?;
+            made.push(append.aggregate_id.parse()?);
+        }
+    }
     Ok(made.into())
+}
+
+/// A new customer's stream.
+fn beginning(history: &[NewEvent]) -> Append {
+    let events = history.iter().map(|event| NewEvent { id: Uuid::now_v7(), ..event.clone() });
+    Append {
+        aggregate_type: "Customer",
+        aggregate_id: Uuid::now_v7().to_string(),
+        version: 0,
+        events: events.collect(),
+    }
 }
 
 fn history(events: usize, at: DateTime<Utc>) -> Result<Vec<NewEvent>> {

@@ -36,10 +36,11 @@ impl fmt::Display for Spread {
     }
 }
 
-/// Three digits that count, thousands set apart.
+/// Three digits that count or about so, thousands set apart.
 pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
-        0.0..10.0 => format!("{value:.2}"),
+        0.0..0.1 => format!("{value:.4}"),
+        0.1..10.0 => format!("{value:.2}"),
         10.0..100.0 => format!("{value:.1}"),
         _ => {
             let whole = format!("{value:.0}");

@@ -34,6 +34,9 @@ const GATHER_MORE: f64 = 0.37;
 /// However busy, no longer than this.
 const GATHER_AT_MOST: f64 = 50.0;
 
+/// However long its work took, a reader rests no longer than this.
+const REST_AT_MOST: Duration = Duration::from_millis(50);
+
 /// What an event is to a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Concern {
@@ -176,12 +179,16 @@ async fn read<H: Handler>(
                 return Ok(());
             }
         };
-        let more = Instant::now() + gather(page.len());
+        let (began, found) = (Instant::now(), page.len());
         gathered.take(handler, page);
         if gathered.is_due() && !gathered.handle(handler).await? {
             return Ok(());
         }
         *wait = RETRY;
+        // A machine that has too much to do takes orders first: a reader rests as long as it has worked, and then has
+        // more to do at once.
+        let rest = if found == PAGE { Duration::ZERO } else { began.elapsed() };
+        let more = (began + gather(found)).max(Instant::now() + rest.min(REST_AT_MOST));
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep_until(more) => {}

@@ -1,8 +1,13 @@
 //! One command each to many aggregates, in process: the store, the stock library, and pgbench.
 
-use anyhow::Result;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 use rentstream_domain::customer::Customer;
 use rentstream_infra::store::Store;
+use tokio::time::sleep;
+use uuid::Uuid;
 
 use crate::ROUNDS;
 use crate::ground::Ground;
@@ -16,6 +21,11 @@ use crate::yardstick::stock::{ByStock, Stocked};
 const CUSTOMERS: usize = 10_000;
 /// How long each phase takes, in seconds.
 const PHASE: u64 = 2;
+/// Commands of a caller alone.
+const ALONE: u64 = 200;
+/// How long Postgres may take to tell of its syncs.
+const TOLD: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(100);
 /// How many callers; how many times pgbench at its best, and the stock library, is to be reached.
 const CALLERS: [(usize, f64, Option<f64>); 3] = [(16, 1.0, None), (64, 2.0, None), (256, 3.0, Some(10.0))];
 
@@ -29,6 +39,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     let best = pgbench.best(ground).await?;
     closed(InProcess::of(&store, 64, &customers), Bound::seconds(PHASE)).await?;
     closed(ByStock::of(&stocked, 64, &customers), Bound::seconds(PHASE)).await?;
+    durable(ground, &store, &customers).await?;
     ground.rest().await?;
 
     let mut rows = Vec::new();
@@ -62,7 +73,9 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     let mut part = Part::default();
     part.text(&format!(
         "`Store::execute` of one deposit of points per call, to one of {CUSTOMERS} customers at random; the same command \
-         by stock postgres-es on its own table; pgbench with one `INSERT` of the same row per transaction. Per second."
+         by stock postgres-es on its own table; pgbench with one `INSERT` of the same row per transaction. Per second. Before, \
+         {ALONE} commands one after the other had Postgres sync its log {ALONE} times at least: none is answered that \
+         isn't on the disk."
     ));
     let at_best = format!("pgbench at its best ({best} clients)");
     part.table(
@@ -79,4 +92,20 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
         &rows,
     );
     Ok(part)
+}
+
+/// Nothing is faster than what isn't written: a caller alone has each command synced before its answer.
+async fn durable(ground: &Ground, store: &Store, customers: &Arc<[Uuid]>) -> Result<()> {
+    let before = ground.syncs().await?;
+    closed(InProcess::of(store, 1, customers), Bound::calls(ALONE, 30)).await?;
+    let deadline = Instant::now() + TOLD;
+    loop {
+        let syncs = ground.syncs().await? - before;
+        if syncs.unsigned_abs() >= ALONE {
+            return Ok(());
+        }
+        // Postgres' processes tell a moment later.
+        ensure!(Instant::now() < deadline, "{ALONE} commands were answered, {syncs} were synced");
+        sleep(LOOK).await;
+    }
 }

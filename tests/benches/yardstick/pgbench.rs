@@ -100,7 +100,9 @@ impl Pgbench {
         let Output { status, stdout, stderr } =
             tokio::time::timeout(bound, output).await.context("pgbench did not end")??;
         if !status.success() {
-            bail!("pgbench failed: {}", String::from_utf8_lossy(&stderr));
+            // Each client says the same.
+            let said = String::from_utf8_lossy(&stderr);
+            bail!("pgbench failed: {}", said.lines().take(6).collect::<Vec<_>>().join("\n"));
         }
         Ok(String::from_utf8_lossy(&stdout).into_owned())
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tracing::warn;
 
 use super::StoreError;
@@ -111,7 +112,13 @@ impl Writer {
                     flight = None;
                     match landed {
                         Landed::Taken(foreign) => flight = Some(self.taken(head, foreign)),
-                        Landed::Written(next, written) => idle = Some(self.landed(head, next, written).await),
+                        Landed::Written(next, written) => {
+                            idle = Some(self.landed(head, next, written).await);
+                            // Who has just been answered may ask again at once, and share the next commit.
+                            yield_now().await;
+                            let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(BATCH);
+                            more.for_each(|job| self.admit(Waiting { job, tries: 0 }));
+                        }
                     }
                 }
                 arrived = self.loads.next() => {

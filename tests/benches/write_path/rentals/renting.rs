@@ -14,7 +14,9 @@ use crate::load::connection::{Connection, post};
 use crate::system::{System, manager};
 
 pub(crate) const ITEMS: usize = 16;
-pub(crate) const CUSTOMERS: usize = 1_000;
+pub(crate) const CUSTOMERS: usize = 10_000;
+/// Registered at once.
+const REGISTERING: usize = 32;
 /// One of so many rentals is looked for in the history.
 const LOOKED_AT: u32 = 20;
 
@@ -30,27 +32,27 @@ pub(crate) struct Shop {
 impl Shop {
     /// Registers customers, pays points in, offers items.
     pub(crate) async fn open(address: SocketAddr) -> Result<Self> {
-        let mut connection = Connection::open(address).await?;
-        let token = manager()?;
-        let mut new = async |path: &str, body: &str, id: &str, status: u16| {
-            let answer = connection.ask(&post(path, &token, None, body)).await?;
-            answer.expect(status)?;
-            let body = answer.json()?;
-            anyhow::Ok(body[id].as_str().unwrap_or_default().to_owned())
-        };
-        let (mut customers, mut items) = (Vec::new(), Vec::new());
-        for number in 0..CUSTOMERS {
-            let body = format!(r#"{{"name":"Customer {number}","address":"{number} Bukchon-ro, Seoul"}}"#);
-            let customer = new("/v1/customers", &body, "customer_id", 201).await?;
-            let points = format!("/v1/customers/{customer}/points");
-            new(&points, r#"{"amount":1000000000}"#, "balance", 200).await?;
-            customers.push(customer);
-        }
+        let registering = (0..REGISTERING).map(async |first| {
+            let mut desk = Desk { connection: Connection::open(address).await?, token: manager()? };
+            let mut customers = Vec::new();
+            for number in (first..CUSTOMERS).step_by(REGISTERING) {
+                let body =
+                    format!(r#"{{"name":"Customer {number}","address":"{number} Bukchon-ro, Seoul"}}"#);
+                let customer = desk.make("/v1/customers", &body, "customer_id", 201).await?;
+                let points = format!("/v1/customers/{customer}/points");
+                desk.make(&points, r#"{"amount":1000000000}"#, "balance", 200).await?;
+                customers.push(customer);
+            }
+            anyhow::Ok(customers)
+        });
+        let customers = futures::future::try_join_all(registering).await?.concat();
+        let mut desk = Desk { connection: Connection::open(address).await?, token: manager()? };
+        let mut items = Vec::new();
         for number in 0..ITEMS {
             let item = format!(
                 r#"{{"title":"Book {number}","price":100,"terms":{{"type":"loan","days":7}},"fulfilment":"delivery","units":1000000}}"#
             );
-            items.push(new("/v1/items", &item, "item_id", 201).await?);
+            items.push(desk.make("/v1/items", &item, "item_id", 201).await?);
         }
         Ok(Self { customers: customers.into(), items: items.into(), seen: Arc::default() })
     }
@@ -58,6 +60,20 @@ impl Shop {
     /// The greatest position that a rental was answered with.
     pub(crate) fn seen(&self) -> u64 {
         self.seen.load(Ordering::Relaxed)
+    }
+}
+
+/// Where customers are registered and items offered.
+struct Desk {
+    connection: Connection,
+    token: String,
+}
+
+impl Desk {
+    async fn make(&mut self, path: &str, body: &str, id: &str, status: u16) -> Result<String> {
+        let answer = self.connection.ask(&post(path, &self.token, None, body)).await?;
+        answer.expect(status)?;
+        Ok(answer.json()?[id].as_str().unwrap_or_default().to_owned())
     }
 }
 
