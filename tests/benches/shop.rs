@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use crate::load::Caller;
 
-/// Events of one commit while customers are made; those of one customer at least.
-const AT_ONCE: usize = 4_096;
+/// Events of one commit while customers are made, those of one customer at least. The append grows slow with more.
+const AT_ONCE: usize = 512;
 /// How long it may take to make customers for most sections.
 const MAKING: Duration = Duration::from_secs(60);
 /// What was sealed is so long, about.

@@ -91,7 +91,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     part.text(&format!(
         "Deposits over HTTP as above, to {CUSTOMERS} customers at random, so that both processes write the same streams all \
          the time; the same connections, spread over both or to one. Per second. Afterwards the log of the two was in \
-         order: {} events at positions 1 to {}, each stream's sequences without a hole, each balance the sum of what was \
+         order: {} events at positions 1 to {}, each stream's sequences without a hole, all balances together the sum of what was \
          answered with 200.",
         figure(events as f64),
         figure(events as f64)
