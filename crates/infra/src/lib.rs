@@ -3,7 +3,7 @@
 //! Never true in here: a rule of the shop is decided (that's the domain's), an event is published that is
 //! not committed, a reader's place is kept by a broker, a call to the outside waits without a bound.
 //!
-//! Reading order: [`log`] (append and read), [`store`] (load, decide, append), [`driver`] (one rental, step
+//! Reading order: [`log`] (append and read), [`store`] (decide in memory, append), [`driver`] (one rental, step
 //! by step), [`relay`] (log → JetStream), [`feed`] and [`reader`] (JetStream or log → handler), [`reactor`]
 //! (processes on that loop), [`notices`] (messages to the customers, on that loop as well); then [`keys`]
 //! (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
