@@ -45,7 +45,7 @@ async fn complete(
     if let Delivery::Started { parcel: Parcel { rental_id, .. } } = under_way {
         // So that the answer's position shows the rental delivered. The process would do it a moment later.
         let context = intent.context(Some(rental_id.0));
-        match writes.driver.drive(&fulfilling::PROCESS, rental_id, &context, answer.position).await {
+        match writes.driver.drive(&fulfilling::PROCESS, rental_id, &context).await {
             Ok(rest) => answer.position = answer.position.max(rest.position),
             Err(error) => warn!(%rental_id, %error, "Left to the fulfilling process"),
         }

@@ -3,7 +3,8 @@
 //! Never true in here: a view is read, a rule is decided (handlers only translate), a write is answered that
 //! isn't committed, a command is given up because its caller hung up.
 //!
-//! Reading order: [`rentals`] (one command from HTTP to the log), [`once`] (the same request twice), then
+//! Reading order: [`rentals`] (one order from HTTP to the log), `journeys` (how it begins and is answered), [`once`] (the
+//! same request twice), then
 //! [`items`], [`customers`], [`deposits`], [`deliveries`],
 //! [`notices`].
 
@@ -15,6 +16,7 @@ pub mod deposits;
 pub mod fields;
 pub mod intent;
 pub mod items;
+mod journeys;
 pub mod notices;
 pub mod once;
 pub mod rentals;

@@ -58,6 +58,12 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
         Self { status, body: json!(says), position, says: PhantomData }
     }
 
+    /// The same answer where another type describes it.
+    pub(crate) fn described_as<U, const OTHER: u16>(self) -> Answer<U, OTHER> {
+        let Self { status, body, position, .. } = self;
+        Answer { status, body, position, says: PhantomData }
+    }
+
     /// The write was refused, and that has a position too.
     pub fn refused(problem: &Problem, position: u64) -> Self {
         Self { status: problem.status, body: problem.body(), position, says: PhantomData }

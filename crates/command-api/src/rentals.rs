@@ -3,44 +3,39 @@
 mod answer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::post_with;
 use axum::extract::State;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use rentstream_domain::customer::{Customer, CustomerError};
-use rentstream_domain::processes::{Journey, renting, returning};
+use rentstream_domain::processes::{Journey, Process, renting, returning};
 use rentstream_domain::rental::{
     Order as RentalOrder, PaymentMethod, Rental, RentalCommand, RentalError, RentalState,
 };
 use rentstream_domain::stock::{Fulfilment, Stock, StockError};
 use rentstream_domain::text::{Line, Paragraph};
-use rentstream_domain::{Currency, CustomerId, ItemId, Refusal, RentalId};
-use rentstream_infra::driver::{Look, Rest};
+use rentstream_domain::{Command, Currency, CustomerId, ItemId, Refusal, RentalId, Sealed};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Body, Id, MaybeBody};
 use rentstream_infra::http::docs::{also, told};
-use rentstream_infra::log::Answered;
-use rentstream_infra::store::{Claiming, Keep, StoreError};
+use rentstream_infra::store::{Aggregates, Known, Need, StoreError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tracing::{Instrument, Span, info, warn};
+use tracing::{Instrument, Span, warn};
 
 use crate::Writes;
 use crate::answers::{Taken, ThisRental};
 use crate::fields::Paying;
 use crate::intent::Intent;
-use crate::once::{Answer, Order, again};
+use crate::journeys::Begin;
+use crate::once::{Answer, Order};
 
 /// Units of one rental.
 const MOST_UNITS: u32 = 1_000;
-/// A rental that another replica has begun is left alone with it for so long, then taken along here too.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-/// Between two looks for another replica's answer.
-const LOOK: Duration = Duration::from_millis(25);
 
 pub(crate) fn routes() -> ApiRouter<Writes> {
     ApiRouter::new()
@@ -119,112 +114,100 @@ async fn rent(
     // A handler is dropped when its client hangs up; what was begun is taken to its end all the same.
     let answered =
         tokio::spawn(async move { writes.rent(&intent, value, bytes).await }.instrument(Span::current()));
-    answered.await.map_err(|_| Problem::internal())?
+    Ok(answered.await.map_err(|_| Problem::internal())??.described_as())
+}
+
+/// A rental that is to begin.
+struct Rent {
+    rental_id: RentalId,
+    customer_id: CustomerId,
+    item_id: ItemId,
+    units: u32,
+    payment: PaymentMethod,
+    deliver_to: Option<Elsewhere>,
+}
+
+/// Another address than the customer's own.
+enum Elsewhere {
+    Sealed(Sealed),
+    /// Nobody has the key of this customer: unknown, or forgotten.
+    Unsealable,
 }
 
 impl Writes {
-    async fn rent(
-        &self,
-        intent: &Intent,
-        request: Request,
-        bytes: Bytes,
-    ) -> Result<Answer<Taken, 201>, Problem> {
-        let rental_id = RentalId(intent.new_id());
-        let Some(key) = &intent.key else {
-            let order = self.order(request).await?;
-            self.request(intent, rental_id, order, None).await?;
-            return self.take_along(intent, rental_id).await;
-        };
-        let _turn = self.turn(intent, key).await;
-        match self.settled(intent, key, &bytes).await? {
-            Some(answered) if answered.answer.is_some() => return again(answered),
-            // Begun before, perhaps by a process that is no more: go on from there.
-            Some(_) => {}
-            None => {
-                if let Err(error) = self.begin(intent, key, rental_id, request, &bytes).await {
-                    // Another replica may have been quicker, and what it did may be why this did not go.
-                    match self.settled(intent, key, &bytes).await? {
-                        Some(answered) if answered.answer.is_some() => return again(answered),
-                        Some(_) => {}
-                        None => return Err(error),
-                    }
-                }
-            }
-        }
-        let answer = self.take_along(intent, rental_id).await?;
-        let kept = (answer.status.as_u16(), answer.body.to_string());
-        let first = self
-            .driver
-            .store()
-            .log()
-            .settle_answer(intent.subject(), key, (kept.0, &kept.1), answer.position)
-            .await
-            .map_err(StoreError::from)?;
-        first.map_or(Ok(answer), again)
-    }
-
-    /// Makes the order and requests the rental by a key.
-    async fn begin(
-        &self,
-        intent: &Intent,
-        key: &str,
-        rental_id: RentalId,
-        request: Request,
-        bytes: &[u8],
-    ) -> Result<(), Problem> {
-        let order = self.order(request).await?;
-        let later = |requested: Result<&Rental, &Refusal>| match requested {
-            Ok(_) => Keep::Later,
-            Err(_) => Keep::Nothing,
-        };
-        let claiming = intent.claiming(key, bytes, later);
-        Ok(self.request(intent, rental_id, order, Some(claiming)).await?)
-    }
-
-    /// What is known of a key. One that was claimed just now is being answered by another replica: its answer
-    /// is waited for a while.
-    pub(crate) async fn settled(
-        &self,
-        intent: &Intent,
-        key: &str,
-        bytes: &[u8],
-    ) -> Result<Option<Answered>, Problem> {
-        loop {
-            match self.answered(intent, key, bytes).await? {
-                Some(Answered { answer: None, age, .. }) if age < ANSWERED_WITHIN => {
-                    tokio::time::sleep(LOOK).await;
-                }
-                known => return Ok(known),
-            }
-        }
-    }
-
-    /// Makes the order from what the client asked for and what the shop's item says.
-    async fn order(&self, request: Request) -> Result<RentalOrder, Problem> {
+    async fn rent(&self, intent: &Intent, request: Request, bytes: Bytes) -> Result<Answer, Problem> {
         let Request { customer_id, item_id, units, payment, deliver_to } = request;
         let payment = PaymentMethod::try_from(payment)?;
-        let store = self.driver.store();
-        let offered = |stock: &Stock| (stock.details.clone(), stock.retired);
-        let known = |customer: &Customer| (customer.profile.clone(), customer.forgotten);
-        let (stock, customer) = tokio::try_join!(store.ask(item_id, offered), store.ask(customer_id, known))?;
-        let (details, retired) = stock.says;
-        let item = details.ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
-        if retired {
+        let deliver_to = match deliver_to {
+            None => None,
+            Some(address) => Some(match self.keys.find(customer_id).await.map_err(StoreError::from)? {
+                Some(key) => Elsewhere::Sealed(key.seal(address.as_str())),
+                None => Elsewhere::Unsealable,
+            }),
+        };
+        let rental_id = RentalId(intent.new_id());
+        self.begin(intent, &bytes, Rent { rental_id, customer_id, item_id, units, payment, deliver_to }).await
+    }
+}
+
+impl Begin for Rent {
+    type Subject = RentalId;
+    const PROCESS: Process = renting::PROCESS;
+    const ID: &'static str = "rental_id";
+
+    fn subject(&self) -> RentalId {
+        self.rental_id
+    }
+
+    fn needs(&self, _: &Known<'_>, new: bool) -> Vec<Need> {
+        vec![
+            Need::of::<Rental>(self.rental_id).new_if(new),
+            Need::of::<Stock>(self.item_id),
+            Need::of::<Customer>(self.customer_id),
+        ]
+    }
+
+    fn command(&self, aggregates: &Aggregates<'_>, at: DateTime<Utc>) -> Result<Command, Problem> {
+        let order = self.order(aggregates.get(self.item_id)?, aggregates.get(self.customer_id)?)?;
+        Ok(Command::Rental(self.rental_id, RentalCommand::Request { order, at }))
+    }
+
+    fn is_decided(journey: &Journey) -> bool {
+        !matches!(journey.rental.state, RentalState::Unknown | RentalState::Requested { .. })
+    }
+
+    fn answer(
+        journey: &Journey,
+        next_try: Option<DateTime<Utc>>,
+        position: u64,
+    ) -> Result<Answer, Problem> {
+        Ok(answer::of(journey, next_try, position)?.described_as())
+    }
+}
+
+impl Rent {
+    /// The order, of what the client asked for and what the shop's item says.
+    fn order(&self, stock: &Stock, customer: &Customer) -> Result<RentalOrder, Problem> {
+        let &Self { customer_id, item_id, units, .. } = self;
+        let item =
+            stock.details.clone().ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
+        if stock.retired {
             return Err(refused(StockError::Retired));
         }
-        let (profile, forgotten) = customer.says;
-        let Some(profile) = profile else {
-            let why = if forgotten { CustomerError::Forgotten } else { CustomerError::Unknown };
-            return Err(refused(why).with("field", json!("customer_id")));
-        };
-        if payment == (PaymentMethod::Points {}) && item.price.currency != Currency::KRW {
+        let gone = |why| refused(why).with("field", json!("customer_id"));
+        let profile = customer.profile.as_ref().ok_or_else(|| {
+            gone(if customer.forgotten { CustomerError::Forgotten } else { CustomerError::Unknown })
+        })?;
+        if self.payment == (PaymentMethod::Points {}) && item.price.currency != Currency::KRW {
             return Err(Problem::invalid("payment.method", "points pay for items priced in KRW only"));
         }
-        let elsewhere = match deliver_to {
-            Some(address) => Some(self.key(customer_id).await?.seal(address.as_str())),
-            None => None,
+        let address = match &self.deliver_to {
+            Some(Elsewhere::Sealed(address)) => Some(address.clone()),
+            // The key goes just before the profile does.
+            Some(Elsewhere::Unsealable) => return Err(gone(CustomerError::Forgotten)),
+            None => profile.address.clone(),
         };
-        let deliver_to = match (item.fulfilment, elsewhere.or(profile.address)) {
+        let deliver_to = match (item.fulfilment, address) {
             (Fulfilment::Delivery, None) => {
                 return Err(Problem::invalid(
                     "deliver_to",
@@ -235,45 +218,9 @@ impl Writes {
             (Fulfilment::Digital | Fulfilment::Pickup, _) => None,
         };
         let total = item.price.times(units).map_err(|error| Problem::invalid("units", error.to_string()))?;
-        let (terms, fulfilment, title) = (item.terms, item.fulfilment, item.title);
+        let (terms, fulfilment, title, payment) =
+            (item.terms, item.fulfilment, item.title, self.payment.clone());
         Ok(RentalOrder { customer_id, item_id, title, units, total, terms, fulfilment, payment, deliver_to })
-    }
-
-    async fn request(
-        &self,
-        intent: &Intent,
-        rental_id: RentalId,
-        order: RentalOrder,
-        claiming: Option<Claiming<Rental>>,
-    ) -> Result<(), StoreError> {
-        let command = RentalCommand::Request { order, at: self.driver.now() };
-        let context = intent.context(Some(rental_id.0));
-        self.driver.store().decide(rental_id, command, &context, claiming, |_: &Rental| ()).await.map(drop)
-    }
-
-    /// Takes a requested rental to its answer.
-    async fn take_along(&self, intent: &Intent, rental_id: RentalId) -> Result<Answer<Taken, 201>, Problem> {
-        let context = intent.context(Some(rental_id.0));
-        let rest = match self.driver.drive(&renting::PROCESS, rental_id, &context, 0).await {
-            Ok(rest) => rest,
-            Err(error) => {
-                warn!(%rental_id, %error, "Left to the renting process");
-                // What is decided is answered; only what comes after, as calling off a charge, is still to do.
-                self.decided(rental_id)
-                    .await
-                    .ok_or_else(|| Problem::from(error).with("rental_id", json!(rental_id)))?
-            }
-        };
-        let answer = answer::of(&rest)?;
-        info!(%rental_id, status = answer.status.as_u16(), position = answer.position, "Answered a rental");
-        Ok(answer)
-    }
-
-    /// A rental as it stands, if there's something to be said of it already.
-    async fn decided(&self, rental_id: RentalId) -> Option<Rest<Journey>> {
-        let (journey, position) = rental_id.look(&self.driver, 0).await.ok()?;
-        let undecided = matches!(journey.rental.state, RentalState::Unknown | RentalState::Requested { .. });
-        (!undecided).then_some(Rest { until: None, position, journey })
     }
 }
 
@@ -324,7 +271,7 @@ async fn give_back(
     };
     let mut answer = writes.once(&intent, b"", order).await?;
     let context = intent.context(Some(id.0));
-    match writes.driver.drive(&returning::PROCESS, id, &context, answer.position).await {
+    match writes.driver.drive(&returning::PROCESS, id, &context).await {
         Ok(rest) => answer.position = answer.position.max(rest.position),
         Err(error) => warn!(rental_id = %id, %error, "Left to the returning process"),
     }

@@ -1,7 +1,9 @@
 //! Takes a rental or a deposit as far as a process can take it right now.
 //!
-//! The command API drives inline, while the caller waits; the reactor drives what was woken by an event.
+//! The command API drives inline, while the caller waits; the reactor drives what was woken by an event. Steps that
+//! need nothing from outside are taken together, in one commit: see [`Along`].
 
+mod along;
 mod looks;
 
 use std::time::Duration;
@@ -9,11 +11,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::Command;
 use rentstream_domain::payment::{CALLED_OFF, Payment, PaymentCommand, PaymentState, Purpose};
-use rentstream_domain::processes::{Effect, Journey, Process, Step};
+use rentstream_domain::processes::{Effect, Journey, Process, Step, Wake};
 use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::text::Line;
-use tracing::{debug, info};
+use tracing::info;
 
+pub use along::{Along, Halt, Halted};
 pub use looks::Look;
 
 use crate::clock::Clock;
@@ -79,7 +82,7 @@ impl Driver {
         &self.store
     }
 
-    /// Takes steps until there's none to take now, on what the log says up to `since` at least.
+    /// Takes steps until there's none to take now.
     ///
     /// # Errors
     /// See [`DriveError`]. What was done is done; driving again goes on from there.
@@ -88,36 +91,32 @@ impl Driver {
         process: &Process<S>,
         subject: S,
         context: &Context,
-        since: u64,
     ) -> Result<Rest<S::Journey>, DriveError> {
-        let mut position = 0;
+        let come = self.store.run(self.along(process, subject, context), None).await?;
+        self.go_on(process, subject, context, come).await
+    }
+
+    /// Goes on from where a course has ended, at its position.
+    ///
+    /// # Errors
+    /// See [`Driver::drive`].
+    pub async fn go_on<S: Look>(
+        &self,
+        process: &Process<S>,
+        subject: S,
+        context: &Context,
+        (mut halted, mut position): (Halted<S::Journey>, u64),
+    ) -> Result<Rest<S::Journey>, DriveError> {
         for _ in 0..STEPS {
-            let (journey, seen) = subject.look(self, since.max(position)).await?;
-            position = position.max(seen);
-            let step = (process.next)(&journey, self.clock.now());
-            debug!(process = process.name, %subject, ?step, "Next step");
-            let done = match step {
-                Step::Rest => return Ok(Rest { until: None, position, journey }),
-                Step::Wait(until) => return Ok(Rest { until: Some(until), position, journey }),
-                Step::TryAgain { at, deadline } => {
-                    let until = Some(spread(self.clock.now(), at, deadline));
-                    return Ok(Rest { until, position, journey });
-                }
-                Step::Send(command) => self.send(process, subject, command, context).await,
-                Step::SendOr(command, otherwise) => {
-                    match self.send(process, subject, command, context).await {
-                        Err(StoreError::Refused(refusal)) => {
-                            info!(process = process.name, %subject, %refusal, "Refused, taking the other way");
-                            self.send(process, subject, otherwise, context).await
-                        }
-                        done => done,
-                    }
-                }
-                Step::Perform(effect) => {
+            let Halted { halt, journey } = halted;
+            let first = match halt {
+                Halt::Rest(until) => return Ok(Rest { until, position, journey }),
+                Halt::Again => None,
+                Halt::Perform(effect) => {
                     let payment = S::payment(&journey);
                     let waits = S::waits_until(&journey).filter(|deadline| *deadline > self.clock.now());
-                    let answer = match self.perform(effect, payment, waits.is_some()).await {
-                        Ok(answer) => answer,
+                    match self.perform(effect, payment, waits.is_some()).await {
+                        Ok(answer) => Some(Command::Payment(effect.payment_id(), answer)),
                         Err(DriveError::Gateway(GatewayError::Open { again }))
                             if let Some(deadline) = waits =>
                         {
@@ -126,21 +125,32 @@ impl Driver {
                             return Ok(Rest { until, position, journey });
                         }
                         Err(error) => return Err(error),
-                    };
-                    let answer = Command::Payment(effect.payment_id(), answer);
-                    self.send(process, subject, answer, context).await
+                    }
                 }
             };
-            match done {
-                Ok(reached) => position = position.max(reached),
-                // Others have moved on since we looked: look again.
-                Err(StoreError::Refused(refusal)) => {
-                    debug!(process = process.name, %subject, %refusal, "Refused, looking again");
-                }
-                Err(error) => return Err(error.into()),
-            }
+            let along = Along { first, ..self.along(process, subject, context) };
+            let reached;
+            (halted, reached) = self.store.run(along, None).await?;
+            position = position.max(reached);
         }
         Err(DriveError::Restless)
+    }
+
+    /// What the aggregates say of a subject now.
+    ///
+    /// # Errors
+    /// When the log can't be reached or read.
+    pub async fn look<S: Look>(&self, subject: S) -> Result<Rest<S::Journey>, StoreError> {
+        let looking = Process { name: "looking", wakes: |_| Wake::No, next: |_, _| Step::Rest };
+        let along = self.along(&looking, subject, &Context::default());
+        let (Halted { journey, .. }, position) = self.store.run(along, None).await?;
+        Ok(Rest { until: None, position, journey })
+    }
+
+    /// The course that takes a subject along.
+    pub fn along<S: Look>(&self, process: &Process<S>, subject: S, context: &Context) -> Along<S> {
+        let (context, clock) = (context.clone(), self.clock.clone());
+        Along { process: *process, subject, first: None, context, hold: self.hold, clock }
     }
 
     /// When to look again at what is on hold, as the gateway's circuit is open. Not past the hold's deadline.
@@ -153,23 +163,6 @@ impl Driver {
         let wait = ((now - since) / 2).clamp(NOT_NOW, NOT_NOW_AT_MOST);
         let again = TimeDelta::from_std(again).unwrap_or(NOT_NOW_AT_MOST);
         spread(now, now + wait.max(again), deadline)
-    }
-
-    async fn send<S: Look>(
-        &self,
-        process: &Process<S>,
-        subject: S,
-        command: Command,
-        context: &Context,
-    ) -> Result<u64, StoreError> {
-        // Named by what it is for, not by when it was sent.
-        let causation = format!("{}/{}/{}", process.name, subject, command.aggregate_type());
-        let context = Context {
-            correlation: Some(subject.into()),
-            causation: context.causation.clone().or(Some(causation)),
-            ..context.clone()
-        };
-        self.store.send(command, &context).await
     }
 
     /// Touches the outside and says what came of it as a command to the payment.

@@ -86,6 +86,11 @@ pub enum LogFormat {
 pub struct Crash(Option<String>);
 
 impl Crash {
+    /// Whether the program is to abort after an event of this name.
+    pub(crate) fn is_after(&self, event: &str) -> bool {
+        self.0.as_deref() == Some(event)
+    }
+
     /// Aborts the program if the event of that name is among these.
     pub fn after<'a>(&self, mut committed: impl Iterator<Item = &'a str>) {
         if let Self(Some(name)) = self

@@ -3,6 +3,7 @@
 //! Whatever is asked goes to the one [`writer`] of this store, which holds the aggregates in memory and shares
 //! commits among all who ask. See `docs/adr/0010-aggregates-in-memory.md` for why that is exact.
 
+mod course;
 mod job;
 mod loads;
 mod memory;
@@ -25,10 +26,12 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use self::course::Running;
 use self::job::{Ask, Job, Order};
 use self::writer::Writer;
 use crate::log::Log;
 
+pub use course::{Aggregates, Course, Known, Need};
 pub use job::{Claiming, Keep, Keeping};
 
 /// What a process holds of the aggregates in memory unless it's told otherwise, in bytes.
@@ -168,6 +171,22 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let (id, context) = (id.into(), context.clone());
         self.submit(Box::new(Order { id, command, context, claiming, tell, reply, told: None }))?;
+        answer.await.map_err(|_| ending())?
+    }
+
+    /// Runs a course: what it decides on several aggregates goes into one commit. Gives what it says, and the
+    /// position of the last of its events; of its aggregates', if it has none.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Nothing has changed then; but for [`StoreError::Unavailable`], where that isn't known.
+    pub async fn run<C: Course>(
+        &self,
+        course: C,
+        claiming: Option<Claiming<C::Says>>,
+    ) -> Result<(C::Says, u64), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let crash = self.log.crash().clone();
+        self.submit(Box::new(Running { course, claiming, crash, reply, told: None }))?;
         answer.await.map_err(|_| ending())?
     }
 

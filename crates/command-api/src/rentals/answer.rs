@@ -1,11 +1,12 @@
 //! What the caller hears of a rental.
 
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use rentstream_domain::processes::Journey;
 use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
 use rentstream_domain::rental::{RejectionReason, RentalState};
 use rentstream_domain::stock::Fulfilment;
 use rentstream_domain::{DeliveryId, PaymentId};
-use rentstream_infra::driver::Rest;
 use rentstream_infra::http::Problem;
 use serde_json::json;
 
@@ -13,12 +14,15 @@ use crate::answers::Taken;
 use crate::once::Answer;
 
 /// What the caller hears of a rental that the renting process has taken as far as it can.
-pub(super) fn of(rest: &Rest) -> Result<Answer<Taken, 201>, Problem> {
-    let Rest { position, journey, until: next_try } = rest;
+pub(super) fn of(
+    journey: &Journey,
+    next_try: Option<DateTime<Utc>>,
+    position: u64,
+) -> Result<Answer<Taken, 201>, Problem> {
     let rental_id = journey.rental_id;
     let refusal = |status, kind, detail: &str| {
         let problem = Problem::new(status, kind, detail).with("rental_id", json!(rental_id));
-        Ok(Answer::refused(&problem, *position))
+        Ok(Answer::refused(&problem, position))
     };
     let order = journey.rental.order.as_ref().ok_or_else(Problem::internal)?;
     let mut taken = Taken {
@@ -51,7 +55,7 @@ pub(super) fn of(rest: &Rest) -> Result<Answer<Taken, 201>, Problem> {
             let problem = Problem::new(StatusCode::PAYMENT_REQUIRED, kind, detail)
                 .with("rental_id", json!(rental_id))
                 .with("reason", json!(why));
-            Ok(Answer::refused(&problem, *position))
+            Ok(Answer::refused(&problem, position))
         }
         RentalState::Rejected { reason: RejectionReason::PaymentTimedOut } => refusal(
             StatusCode::PAYMENT_REQUIRED,
@@ -61,14 +65,14 @@ pub(super) fn of(rest: &Rest) -> Result<Answer<Taken, 201>, Problem> {
         RentalState::Held { until } => {
             taken.status = "held";
             taken.held_until = Some(*until);
-            taken.next_try_at = Some(*next_try);
-            Ok(Answer::done(&taken, *position).with(StatusCode::ACCEPTED))
+            taken.next_try_at = Some(next_try);
+            Ok(Answer::done(&taken, position).with(StatusCode::ACCEPTED))
         }
         // Others may have taken it further already; it was accepted.
         _ => {
             taken.due_at = Some(journey.rental.due());
             taken.paid = Some(matches!(journey.payment.state, PaymentState::Approved { .. }));
-            Ok(Answer::done(&taken, *position))
+            Ok(Answer::done(&taken, position))
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Reads what the aggregates say of a rental or of a deposit.
 
 use std::fmt::Debug;
-use std::future::Future;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::customer::{Customer, Spend};
 use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::{Payment, PaymentState};
@@ -12,20 +11,18 @@ use rentstream_domain::rental::{PaymentMethod, Rental, RentalState};
 use rentstream_domain::stock::{Reservation, Stock};
 use rentstream_domain::{DeliveryId, PaymentId, RentalId};
 
-use super::Driver;
-use crate::store::StoreError;
+use crate::store::{Aggregates, Known, Need, StoreError};
 
 /// What a driver can look at, and so take along.
 pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
-    /// What the aggregates say of it, with every event up to `since` at least, and the last position among them.
+    /// The aggregates that tell of it, as far as those that are known name them.
+    fn needs(self, known: &Known<'_>) -> Vec<Need>;
+
+    /// What they say of it; a hold lasts for so long.
     ///
     /// # Errors
-    /// When the log can't be read.
-    fn look(
-        self,
-        driver: &Driver,
-        since: u64,
-    ) -> impl Future<Output = Result<(Self::Journey, u64), StoreError>> + Send;
+    /// When one of them was not asked for.
+    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Self::Journey, StoreError>;
 
     /// The payment that its effects are about.
     fn payment(journey: &Self::Journey) -> &Payment;
@@ -35,39 +32,43 @@ pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
 }
 
 impl Look for RentalId {
-    async fn look(self, driver: &Driver, since: u64) -> Result<(Journey, u64), StoreError> {
-        let store = driver.store();
-        let payment_id = PaymentId::of(self);
-        let (rental, payment, delivery) = tokio::try_join!(
-            store.recall(self, since, Rental::clone),
-            store.recall(payment_id, since, Payment::clone),
-            store.recall(DeliveryId::of(self), since, Delivery::clone),
-        )?;
-        let mut position = rental.position.max(payment.position).max(delivery.position);
-        let mut reservation = Reservation::None;
-        let mut points = Spend::None;
-        if let Some(order) = &rental.says.order {
-            let stock =
-                store.recall(order.item_id, since, move |stock: &Stock| stock.reservation(self)).await?;
-            reservation = stock.says;
-            position = position.max(stock.position);
+    fn needs(self, known: &Known<'_>) -> Vec<Need> {
+        let rental = known.get::<Rental>(self);
+        // Nobody bills or delivers what nobody has asked for.
+        let new = rental.is_some_and(|(_, events)| events == 0);
+        let mut needs = vec![
+            Need::of::<Rental>(self),
+            Need::of::<Payment>(PaymentId::of(self)).new_if(new),
+            Need::of::<Delivery>(DeliveryId::of(self)).new_if(new),
+        ];
+        if let Some(order) = rental.and_then(|(rental, _)| rental.order.as_ref()) {
+            needs.push(Need::of::<Stock>(order.item_id));
             if matches!(order.payment, PaymentMethod::Points {}) {
-                let spent = move |customer: &Customer| customer.spend(payment_id);
-                let customer = store.recall(order.customer_id, since, spent).await?;
-                points = customer.says;
-                position = position.max(customer.position);
+                needs.push(Need::of::<Customer>(order.customer_id));
             }
         }
-        let journey = Journey {
+        needs
+    }
+
+    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Journey, StoreError> {
+        let payment_id = PaymentId::of(self);
+        let rental = aggregates.get::<Rental>(self)?.clone();
+        let (mut reservation, mut points) = (Reservation::None, Spend::None);
+        if let Some(order) = &rental.order {
+            reservation = aggregates.get::<Stock>(order.item_id)?.reservation(self);
+            if matches!(order.payment, PaymentMethod::Points {}) {
+                points = aggregates.get::<Customer>(order.customer_id)?.spend(payment_id);
+            }
+        }
+        Ok(Journey {
             rental_id: self,
-            rental: rental.says,
+            rental,
             reservation,
-            payment: payment.says,
+            payment: aggregates.get::<Payment>(payment_id)?.clone(),
             points,
-            delivery: delivery.says,
-            hold: driver.hold,
-        };
-        Ok((journey, position))
+            delivery: aggregates.get::<Delivery>(DeliveryId::of(self))?.clone(),
+            hold,
+        })
     }
 
     fn payment(journey: &Journey) -> &Payment {
@@ -83,26 +84,24 @@ impl Look for RentalId {
 }
 
 impl Look for PaymentId {
-    async fn look(self, driver: &Driver, since: u64) -> Result<(Deposit, u64), StoreError> {
-        let store = driver.store();
-        let payment = store.recall(self, since, Payment::clone).await?;
-        let mut deposit = Deposit {
-            payment_id: self,
-            payment: payment.says,
-            credited: false,
-            forgotten: false,
-            balance: 0,
-            hold: driver.hold,
-        };
-        let mut position = payment.position;
-        if let Some(bill) = &deposit.payment.bill {
-            let account =
-                move |customer: &Customer| (customer.has_credited(self), customer.forgotten, customer.points);
-            let customer = store.recall(bill.customer_id, since, account).await?;
-            (deposit.credited, deposit.forgotten, deposit.balance) = customer.says;
-            position = position.max(customer.position);
+    fn needs(self, known: &Known<'_>) -> Vec<Need> {
+        let mut needs = vec![Need::of::<Payment>(self)];
+        if let Some(bill) = known.get::<Payment>(self).and_then(|(payment, _)| payment.bill.as_ref()) {
+            needs.push(Need::of::<Customer>(bill.customer_id));
         }
-        Ok((deposit, position))
+        needs
+    }
+
+    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Deposit, StoreError> {
+        let payment = aggregates.get::<Payment>(self)?.clone();
+        let mut deposit =
+            Deposit { payment_id: self, payment, credited: false, forgotten: false, balance: 0, hold };
+        if let Some(bill) = &deposit.payment.bill {
+            let customer = aggregates.get::<Customer>(bill.customer_id)?;
+            deposit.credited = customer.has_credited(self);
+            (deposit.forgotten, deposit.balance) = (customer.forgotten, customer.points);
+        }
+        Ok(deposit)
     }
 
     fn payment(deposit: &Deposit) -> &Payment {

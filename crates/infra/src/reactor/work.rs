@@ -16,7 +16,6 @@ use tracing::{debug, warn};
 use super::AT_A_TIME;
 use super::tasks::{Outcome, Task, Tasks};
 use crate::driver::{Driver, Look, Rest};
-use crate::log::unsigned;
 use crate::spread::spread;
 use crate::store::Context;
 
@@ -126,11 +125,11 @@ impl<S: Look> Worker<S> {
     }
 
     async fn attempt(&self, task: &Task) -> Outcome {
-        let Task { subject, attempts, woken_at, .. } = *task;
+        let Task { subject, attempts, .. } = *task;
         let process = self.process.name;
         let context = Context::of_process(process, subject);
         let driven = tokio::select! {
-            driven = self.driver.drive(&self.process, S::from(subject), &context, unsigned(woken_at)) => driven,
+            driven = self.driver.drive(&self.process, S::from(subject), &context) => driven,
             never = self.renew(task) => match never {},
         };
         match driven {

@@ -1,4 +1,5 @@
-//! What a writer is asked to do with one aggregate: decide a command, or tell of it.
+//! What a writer is asked to do: decide a command, or tell of an aggregate. What is decided on several of them
+//! together is a [`course`](super::course).
 
 use std::any::Any;
 
@@ -10,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use uuid::Uuid;
 
-use super::memory::{Held, Of, State, Stream};
+use super::course::Need;
+use super::memory::{Held, Memory, Of, State, Stream};
 use super::{Context, Done, StoreError};
 use crate::log::{Claim, NewEvent};
 
@@ -41,7 +43,12 @@ pub enum Keep {
 }
 
 impl<A> Claiming<A> {
-    fn claim(&self, decided: Result<&A, &Refusal>) -> Option<Claim> {
+    /// The key, with its caller.
+    pub(super) fn key(&self) -> (String, String) {
+        (self.caller.clone(), self.key.clone())
+    }
+
+    pub(super) fn claim(&self, decided: Result<&A, &Refusal>) -> Option<Claim> {
         let answer = match (self.keep)(decided) {
             Keep::Nothing => return None,
             Keep::Later => None,
@@ -57,30 +64,53 @@ pub(super) struct Waiting {
     pub(super) job: Box<dyn Job>,
     /// How often it was decided to no end.
     pub(super) tries: u32,
+    /// What it needs and is in memory already stays there until the rest is, too.
+    pub(super) pinned: Vec<Stream>,
+}
+
+impl From<Box<dyn Job>> for Waiting {
+    fn from(job: Box<dyn Job>) -> Self {
+        Self { job, tries: 0, pinned: vec![] }
+    }
 }
 
 /// What a job wants to be written.
 #[derive(Default)]
 pub(super) struct Wish {
-    pub(super) events: Vec<NewEvent>,
+    /// Each with its stream and its place there.
+    pub(super) events: Vec<(Stream, u64, NewEvent)>,
     pub(super) claim: Option<Claim>,
+    /// The aggregates that it was decided on, each with how many of the events are its.
+    pub(super) about: Vec<(Stream, u64)>,
 }
 
-/// What is asked of one aggregate.
+impl Wish {
+    /// These events of one aggregate, which had so many before.
+    pub(super) fn add(&mut self, stream: Stream, before: u64, events: Vec<NewEvent>) {
+        let count = events.len() as u64;
+        match self.about.iter_mut().find(|(about, _)| *about == stream) {
+            Some((_, so_far)) => *so_far += count,
+            None => self.about.push((stream, count)),
+        }
+        let places = before + 1..;
+        self.events.extend(places.zip(events).map(|(place, event)| (stream, place, event)));
+    }
+}
+
+/// What is asked of the aggregates.
 pub(super) trait Job: Send {
-    /// Which one.
-    fn stream(&self) -> Stream;
-    /// What it is before its first event.
-    fn blank(&self) -> Box<dyn State>;
+    /// Which ones it needs, as far as those in memory tell. Asked again when those are there.
+    fn needs(&self, memory: &Memory) -> Vec<Need>;
     /// The position up to which the memory must be current for it; `None` for the last event of the log.
     fn since(&self) -> Option<u64>;
     /// The Idempotency-Key that it claims, with its caller.
     fn key(&self) -> Option<(String, String)>;
     /// Decides. May be called again, on another state, if what came of it could not be written.
     ///
-    /// An error means that the aggregate's state is spoiled.
-    fn decide(&mut self, held: &mut Held) -> Result<Wish, StoreError>;
-    /// Tells the caller what came of it: it stands, and the stream's last event is there; or it doesn't.
+    /// An error means that the aggregates' states are spoiled.
+    fn decide(&mut self, memory: &mut Memory) -> Result<Wish, StoreError>;
+    /// Tells the caller what came of it: it stands, and the last of its events is there (of its aggregates', if it
+    /// has none of its own); or it doesn't.
     fn answer(self: Box<Self>, outcome: Result<u64, StoreError>);
 }
 
@@ -100,12 +130,8 @@ where
     T: Send,
     F: Fn(&A) -> T + Send,
 {
-    fn stream(&self) -> Stream {
-        (A::TYPE, self.id)
-    }
-
-    fn blank(&self) -> Box<dyn State> {
-        Box::new(Of(A::default()))
+    fn needs(&self, _: &Memory) -> Vec<Need> {
+        vec![Need::of::<A>(self.id)]
     }
 
     fn since(&self) -> Option<u64> {
@@ -116,10 +142,12 @@ where
         None
     }
 
-    fn decide(&mut self, held: &mut Held) -> Result<Wish, StoreError> {
+    fn decide(&mut self, memory: &mut Memory) -> Result<Wish, StoreError> {
+        let stream = (A::TYPE, self.id);
+        let held = memory.get(stream).ok_or_else(unanswered)?;
         let version = held.version;
         self.told = Some(((self.tell)(aggregate(held)?), version));
-        Ok(Wish::default())
+        Ok(Wish { about: vec![(stream, 0)], ..Wish::default() })
     }
 
     fn answer(self: Box<Self>, outcome: Result<u64, StoreError>) {
@@ -152,12 +180,8 @@ where
     T: Send,
     F: Fn(&A) -> T + Send,
 {
-    fn stream(&self) -> Stream {
-        (A::TYPE, self.id)
-    }
-
-    fn blank(&self) -> Box<dyn State> {
-        Box::new(Of(A::default()))
+    fn needs(&self, _: &Memory) -> Vec<Need> {
+        vec![Need::of::<A>(self.id)]
     }
 
     fn since(&self) -> Option<u64> {
@@ -165,34 +189,37 @@ where
     }
 
     fn key(&self) -> Option<(String, String)> {
-        self.claiming.as_ref().map(|Claiming { caller, key, .. }| (caller.clone(), key.clone()))
+        self.claiming.as_ref().map(Claiming::key)
     }
 
-    fn decide(&mut self, held: &mut Held) -> Result<Wish, StoreError> {
-        let sink = EventSink::<A>::default();
-        let state = aggregate::<A>(held)?;
-        // A decision touches nothing outside, so there's nothing that it could wait for; but for the runtime, which
-        // would have the task pause after many, were it not told.
-        let decided = unconstrained(state.handle(self.command.clone(), &(), &sink)).now_or_never();
-        let events = sink.collect().now_or_never().unwrap_or_default();
-        match decided {
-            Some(Ok(())) => {
-                let claim = self.claiming.as_ref().and_then(|claiming| claiming.claim(Ok(state)));
-                let says = (self.tell)(state);
-                let events = new_events::<A>(&events, &self.context)?;
-                held.version += events.len() as u64;
-                held.unsaved += events.iter().map(|event| event.payload.len()).sum::<usize>();
-                self.told = Some(Ok((says, held.version)));
-                Ok(Wish { events, claim })
+    fn decide(&mut self, memory: &mut Memory) -> Result<Wish, StoreError> {
+        let Self { command, context, claiming, tell, .. } = &*self;
+        let stream = (A::TYPE, self.id);
+        let decided = memory.change(stream, |held| {
+            Ok::<_, StoreError>(match decide::<A>(held, command.clone(), context)? {
+                Ok((before, events)) => {
+                    let version = held.version;
+                    let state = aggregate::<A>(held)?;
+                    let claim = claiming.as_ref().and_then(|claiming| claiming.claim(Ok(state)));
+                    Ok((before, events, claim, (tell(state), version)))
+                }
+                Err(refusal) => Err(refusal),
+            })
+        });
+        let mut wish = Wish::default();
+        match decided.ok_or_else(unanswered)?? {
+            Ok((before, events, claim, told)) => {
+                wish.add(stream, before, events);
+                wish.claim = claim;
+                self.told = Some(Ok(told));
             }
-            Some(Err(error)) if events.is_empty() => {
-                let refusal = error.into();
-                let claim = self.claiming.as_ref().and_then(|claiming| claiming.claim(Err(&refusal)));
+            Err(refusal) => {
+                wish.about.push((stream, 0));
+                wish.claim = claiming.as_ref().and_then(|claiming| claiming.claim(Err(&refusal)));
                 self.told = Some(Err(refusal));
-                Ok(Wish { events: vec![], claim })
             }
-            Some(Err(_)) | None => Err(StoreError::Unreadable(format!("{} did not decide at once", A::TYPE))),
         }
+        Ok(wish)
     }
 
     fn answer(self: Box<Self>, outcome: Result<u64, StoreError>) {
@@ -205,8 +232,44 @@ where
     }
 }
 
-fn unanswered() -> StoreError {
+pub(super) fn unanswered() -> StoreError {
     StoreError::Unavailable("it was not decided".to_owned())
+}
+
+/// Decides a command: gives how many events the aggregate had, and the new ones, which are applied; or why it's
+/// refused.
+pub(super) fn decide<A>(
+    held: &mut Held,
+    command: A::Command,
+    context: &Context,
+) -> Result<Result<(u64, Vec<NewEvent>), Refusal>, StoreError>
+where
+    A: Aggregate<Services = ()> + 'static,
+    A::Error: Into<Refusal>,
+{
+    let sink = EventSink::<A>::default();
+    let state = aggregate::<A>(held)?;
+    // A decision touches nothing outside, so there's nothing that it could wait for; but for the runtime, which
+    // would have the task pause after many, were it not told.
+    let decided = unconstrained(state.handle(command, &(), &sink)).now_or_never();
+    let events = sink.collect().now_or_never().unwrap_or_default();
+    match decided {
+        Some(Ok(())) => {
+            let events = new_events::<A>(&events, context)?;
+            let before = held.version;
+            held.version += events.len() as u64;
+            held.unsaved += events.iter().map(|event| event.payload.len()).sum::<usize>();
+            Ok(Ok((before, events)))
+        }
+        Some(Err(error)) if events.is_empty() => Ok(Err(error.into())),
+        Some(Err(_)) | None => Err(StoreError::Unreadable(format!("{} did not decide at once", A::TYPE))),
+    }
+}
+
+/// A state, as an aggregate of this type.
+pub(super) fn as_of<A: 'static>(state: &dyn State) -> Option<&A> {
+    let state: &dyn Any = state;
+    state.downcast_ref::<Of<A>>().map(|of| &of.0)
 }
 
 fn aggregate<A: 'static>(held: &mut Held) -> Result<&mut A, StoreError> {

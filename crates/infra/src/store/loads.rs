@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::StoreError;
+use super::course::Need;
 use super::job::Waiting;
-use super::memory::{Held, Stream};
+use super::memory::{Held, State, Stream};
 use crate::log::{ForeignEvent, signed, unsigned};
 
 /// Aggregates that one statement loads at most.
@@ -20,7 +21,7 @@ const STATEMENTS: usize = 2;
 /// What is being loaded, and who waits for it.
 pub(super) struct Loads {
     pool: PgPool,
-    waiting: HashMap<Stream, Vec<Waiting>>,
+    waiting: HashMap<Stream, Wanted>,
     /// To be loaded next.
     queue: Vec<Stream>,
     /// Continued by somebody else while they are being loaded: so many events they must have.
@@ -28,6 +29,17 @@ pub(super) struct Loads {
     /// To be loaded again, whatever comes.
     stale: HashSet<Stream>,
     under_way: JoinSet<Vec<(Stream, Result<Held, StoreError>)>>,
+}
+
+/// An aggregate that was loaded, or not, and who waits for it.
+pub(super) type Arrived = (Stream, Result<Held, StoreError>, Vec<Waiting>);
+
+/// An aggregate that is wanted.
+struct Wanted {
+    /// What it is before its first event.
+    blank: fn() -> Box<dyn State>,
+    /// By whom; a job that needs several waits with one of them.
+    by: Vec<Waiting>,
 }
 
 impl Loads {
@@ -42,14 +54,23 @@ impl Loads {
         }
     }
 
-    /// Loads the aggregate that a job is about, if that isn't under way.
-    pub(super) fn wait(&mut self, job: Waiting) {
-        let stream = job.job.stream();
-        let waiting = self.waiting.entry(stream).or_default();
-        if waiting.is_empty() {
-            self.queue.push(stream);
+    /// Loads the aggregates that a job needs, if that isn't under way. It waits for the first of them.
+    pub(super) fn wait(&mut self, job: Waiting, missing: Vec<Need>) {
+        let first = missing.first().map(|need| need.stream);
+        for Need { stream, blank, .. } in missing {
+            self.waiting.entry(stream).or_insert_with(|| {
+                self.queue.push(stream);
+                Wanted { blank, by: vec![] }
+            });
         }
-        waiting.push(job);
+        if let Some(wanted) = first.and_then(|first| self.waiting.get_mut(&first)) {
+            wanted.by.push(job);
+        }
+    }
+
+    /// Whether an aggregate is being loaded, or is to be.
+    pub(super) fn is_under_way(&self, stream: Stream) -> bool {
+        self.waiting.contains_key(&stream)
     }
 
     /// Whether nobody waits.
@@ -62,7 +83,7 @@ impl Loads {
         while !self.queue.is_empty() && self.under_way.len() < STATEMENTS {
             let next = self.queue.split_off(self.queue.len().saturating_sub(AT_A_TIME));
             let blanks = next.into_iter().filter_map(|stream| {
-                let blank = Held::new(self.waiting.get(&stream)?.first()?.job.blank());
+                let blank = Held::new((self.waiting.get(&stream)?.blank)());
                 Some((stream, blank))
             });
             self.under_way.spawn(load(self.pool.clone(), blanks.collect()));
@@ -70,7 +91,7 @@ impl Loads {
     }
 
     /// The next that are loaded, each with who waits for it; never, while nothing is under way.
-    pub(super) async fn next(&mut self) -> Vec<(Stream, Result<Held, StoreError>, Vec<Waiting>)> {
+    pub(super) async fn next(&mut self) -> Vec<Arrived> {
         let loaded = match self.under_way.join_next().await {
             Some(Ok(loaded)) => loaded,
             Some(Err(error)) => {
@@ -90,7 +111,7 @@ impl Loads {
                 self.queue.push(stream);
                 continue;
             }
-            let waiting = self.waiting.remove(&stream).unwrap_or_default();
+            let waiting = self.waiting.remove(&stream).map(|wanted| wanted.by).unwrap_or_default();
             arrived.push((stream, held, waiting));
         }
         arrived

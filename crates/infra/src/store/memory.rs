@@ -59,7 +59,7 @@ pub(super) struct Held {
     /// What its last snapshot weighs, in bytes, and the events since.
     pub(super) saved: usize,
     pub(super) unsaved: usize,
-    /// So many jobs are decided on it and not answered yet: their position is looked up here.
+    /// So many jobs are decided on it and not answered yet, or wait for others beside it.
     pub(super) pins: usize,
     /// A state that is to be kept once its events are in the log, with their number.
     pub(super) snapshot: Option<(u64, String)>,
@@ -88,10 +88,10 @@ impl Held {
         self.version > self.committed
     }
 
-    /// So many of its events are in the log now, the last one there.
-    pub(super) fn commit(&mut self, events: u64, position: u64) {
-        self.committed += events;
-        self.position = position;
+    /// Its events are in the log now up to this one, which is there.
+    pub(super) fn commit(&mut self, sequence: u64, position: u64) {
+        self.committed = self.committed.max(sequence);
+        self.position = self.position.max(position);
     }
 
     /// Makes a snapshot of it when one is due.
@@ -132,6 +132,11 @@ impl Memory {
 
     pub(super) fn get(&mut self, stream: Stream) -> Option<&mut Held> {
         self.held.get_mut(&stream)
+    }
+
+    /// An aggregate, not taken for used.
+    pub(super) fn peek(&self, stream: Stream) -> Option<&Held> {
+        self.held.peek(&stream)
     }
 
     /// Changes an aggregate, and keeps count of what it weighs.

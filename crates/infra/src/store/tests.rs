@@ -1,10 +1,10 @@
 use chrono::Utc;
-use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError};
+use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError, Profile};
 use rentstream_domain::stock::{Details, Fulfilment, Stock, StockCommand, StockError, Terms};
-use rentstream_domain::{CustomerId, Money, PaymentId, Refusal, RentalId};
+use rentstream_domain::{Command, CustomerId, ItemId, Money, PaymentId, Refusal, RentalId, Sealed};
 use uuid::Uuid;
 
-use super::{Claiming, Context, Keep, Store, StoreError};
+use super::{Aggregates, Claiming, Context, Course, Keep, Known, Need, Store, StoreError};
 use crate::log::Log;
 use crate::testing::{deposit, log, two_handles};
 
@@ -261,5 +261,114 @@ async fn a_connection_that_breaks_loses_nothing_that_was_acknowledged() {
     let acknowledged = pay.await.unwrap();
     assert!(broken > 0);
     assert!(store.load::<Customer>(id).await.unwrap().aggregate.points >= acknowledged);
+    assert_whole(&log).await;
+}
+
+/// Buys a unit with points, if the customer can pay.
+struct Buy {
+    customer: Uuid,
+    item: Uuid,
+    rental: RentalId,
+}
+
+impl Course for Buy {
+    type Says = Result<i64, Refusal>;
+
+    fn needs(&self, _: &Known<'_>) -> Vec<Need> {
+        vec![Need::of::<Customer>(self.customer), Need::of::<Stock>(self.item)]
+    }
+
+    fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<Self::Says, StoreError> {
+        let (rental_id, customer_id, at) = (self.rental, CustomerId(self.customer), Utc::now());
+        let reserve = StockCommand::Reserve { rental_id, customer_id, units: 1, at };
+        if let Err(refusal) = aggregates.send(Command::Stock(ItemId(self.item), reserve), &nobody())? {
+            return Ok(Err(refusal));
+        }
+        let payment_id = PaymentId::of(rental_id);
+        let spend = CustomerCommand::Spend { payment_id, rental_id, amount: 100, at };
+        if let Err(refusal) = aggregates.send(Command::Customer(customer_id, spend), &nobody())? {
+            let release = StockCommand::Release { rental_id, customer_id, at };
+            aggregates.send(Command::Stock(ItemId(self.item), release), &nobody())?.map_err(|_| unasked())?;
+            return Ok(Err(refusal));
+        }
+        Ok(Ok(aggregates.get::<Customer>(self.customer)?.points))
+    }
+}
+
+fn unasked() -> StoreError {
+    StoreError::Unreadable("a reservation could not be released".to_owned())
+}
+
+fn buy(customer: Uuid, item: Uuid) -> Buy {
+    Buy { customer, item, rental: RentalId(Uuid::now_v7()) }
+}
+
+#[tokio::test]
+async fn a_course_over_two_aggregates_is_one_commit() {
+    let log = log().await;
+    let (customer, store) = (customer(&log, 3).await, Store::new(log.clone()));
+    let item = item(&store, 10).await;
+    let before = log.head().await.unwrap();
+
+    let (left, position) = store.run(buy(customer, item), None).await.unwrap();
+
+    assert_eq!(left, Ok(200));
+    assert_eq!(position, before + 2);
+    let moments: i64 = sqlx::query_scalar("SELECT count(DISTINCT recorded_at) FROM events WHERE position > $1")
+        .bind(i64::try_from(before).unwrap())
+        .fetch_one(log.pool())
+        .await
+        .unwrap();
+    assert_eq!(moments, 1);
+}
+
+#[tokio::test]
+async fn courses_of_two_processes_never_oversell_nor_overdraw() {
+    let (one, other) = two_handles().await;
+    let customers = [customer(&one, 3).await, customer(&one, 7).await];
+    // One has room for hardly any, so what it needs goes while it waits for the rest.
+    let stores = [Store::new(one.clone()), Store::with_memory(other, 1)];
+    let item = item(&stores[0], 8).await;
+
+    let buying = (0..40).map(|n| stores[n % 2].run(buy(customers[n / 2 % 2], item), None));
+    let bought = futures::future::join_all(buying).await;
+
+    let bought = bought.into_iter().map(Result::unwrap).filter(|(bought, _)| bought.is_ok()).count();
+    let points = [
+        stores[0].load::<Customer>(customers[0]).await.unwrap().aggregate.points,
+        stores[1].load::<Customer>(customers[1]).await.unwrap().aggregate.points,
+    ];
+    assert_eq!(stores[1].load::<Stock>(item).await.unwrap().aggregate.available, Some(0));
+    assert_eq!(bought, 8);
+    assert_eq!(points.iter().sum::<i64>(), 1_000 - 800);
+    assert!(points.iter().all(|points| *points >= 0), "{points:?}");
+    assert_whole(&one).await;
+}
+
+#[tokio::test]
+async fn what_is_taken_for_new_and_is_not_is_looked_for() {
+    struct Deposited(Uuid);
+    impl Course for Deposited {
+        type Says = i64;
+
+        fn needs(&self, _: &Known<'_>) -> Vec<Need> {
+            vec![Need::of::<Customer>(self.0).new_if(true)]
+        }
+
+        fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<i64, StoreError> {
+            let profile = Profile { name: Sealed::of("Min-ji".to_owned()), email: None, phone: None, address: None };
+            let register = CustomerCommand::Register { profile, at: Utc::now() };
+            let _ = aggregates.send(Command::Customer(CustomerId(self.0), register), &nobody())?;
+            let _ = aggregates.send(Command::Customer(CustomerId(self.0), paid_in(50)), &nobody())?;
+            Ok(aggregates.get::<Customer>(self.0)?.points)
+        }
+    }
+    let log = log().await;
+    let id = customer(&log, 3).await;
+    let store = Store::new(log.clone());
+
+    let (points, position) = store.run(Deposited(id), None).await.unwrap();
+
+    assert_eq!((points, position), (350, 5));
     assert_whole(&log).await;
 }

@@ -16,8 +16,9 @@ use tokio::task::yield_now;
 use tracing::warn;
 
 use super::StoreError;
+use super::course::Need;
 use super::job::{Job, Waiting, Wish};
-use super::loads::{self, Loads};
+use super::loads::{self, Arrived, Loads};
 use super::memory::{Held, Memory, Stream};
 use crate::log::{Batch, Foreign, Head, Log, Written};
 use crate::metrics::{METRICS, gauge, seconds};
@@ -32,9 +33,8 @@ const TRIES: u32 = 20;
 /// A job that is decided, and waits for the commit.
 struct Decided {
     waited: Waiting,
-    stream: Stream,
-    /// How many events come of it.
-    events: u64,
+    /// The aggregates that it was decided on, each with how many events come to it.
+    about: Vec<(Stream, u64)>,
     /// Its place among the claims.
     claim: Option<usize>,
 }
@@ -117,19 +117,17 @@ impl Writer {
                             // Who has just been answered may ask again at once, and share the next commit.
                             yield_now().await;
                             let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(BATCH);
-                            more.for_each(|job| self.admit(Waiting { job, tries: 0 }));
+                            more.for_each(|job| self.admit(job.into()));
                         }
                     }
                 }
                 arrived = self.loads.next() => {
-                    for (stream, held, jobs) in arrived {
-                        self.arrived(stream, held, jobs);
-                    }
+                    self.arrived(arrived);
                     self.memory.shrink();
                 }
                 count = jobs.recv_many(&mut gathered, room), if open && room > 0 => {
                     open = count > 0;
-                    gathered.drain(..).for_each(|job| self.admit(Waiting { job, tries: 0 }));
+                    gathered.drain(..).for_each(|job| self.admit(job.into()));
                 }
             }
         }
@@ -140,68 +138,111 @@ impl Writer {
     }
 
     /// Takes a job on: decides it now, or when its time comes.
-    fn admit(&mut self, mut waiting: Waiting) {
-        let Some(held) = self.memory.get(waiting.job.stream()) else {
-            METRICS.store_misses.inc();
-            return self.loads.wait(waiting);
-        };
+    fn admit(&mut self, waiting: Waiting) {
+        let Some((mut waiting, needs)) = self.complete(waiting) else { return };
         METRICS.store_hits.inc();
-        if waiting.job.since().is_some_and(|since| since <= self.seen) && !held.is_ahead() {
-            let told = waiting.job.decide(held);
-            let position = held.position;
+        let is_ahead = |need: &Need| self.memory.peek(need.stream).is_some_and(Held::is_ahead);
+        if waiting.job.since().is_some_and(|since| since <= self.seen) && !needs.iter().any(is_ahead) {
+            let told = waiting.job.decide(&mut self.memory);
+            let position = self.position(needs.iter().map(|need| need.stream));
             return waiting.job.answer(told.map(|_| position));
         }
         if self.alone > 0 || self.is_late() {
             self.waiting.push_back(waiting);
         } else {
-            self.decide(waiting);
+            self.decide(waiting, &needs);
         }
     }
 
-    fn arrived(&mut self, stream: Stream, held: Result<Held, StoreError>, jobs: Vec<Waiting>) {
-        match held {
-            Ok(held) => {
-                self.memory.insert(stream, held);
-                jobs.into_iter().for_each(|job| self.admit(job));
+    /// Has what a job needs in memory, and tells what that is; or sees to it, and takes the job on again then.
+    fn complete(&mut self, mut waiting: Waiting) -> Option<(Waiting, Vec<Need>)> {
+        self.unpin(std::mem::take(&mut waiting.pinned));
+        loop {
+            let mut made = false;
+            let (mut there, mut missing) = (Vec::new(), Vec::new());
+            for need in waiting.job.needs(&self.memory) {
+                if self.memory.get(need.stream).is_some() {
+                    there.push(need);
+                } else if need.new && waiting.tries == 0 && !self.loads.is_under_way(need.stream) {
+                    self.memory.insert(need.stream, Held::new((need.blank)()));
+                    made = true;
+                } else {
+                    missing.push(need);
+                }
             }
-            Err(error) => jobs.into_iter().for_each(|waiting| waiting.job.answer(Err(error.clone()))),
+            if !missing.is_empty() {
+                waiting.pinned = there.iter().map(|need| need.stream).collect();
+                for stream in &waiting.pinned {
+                    self.memory.change(*stream, |held| held.pins += 1);
+                }
+                METRICS.store_misses.inc();
+                self.loads.wait(waiting, missing);
+                return None;
+            }
+            if !made {
+                return Some((waiting, there));
+            }
         }
+    }
+
+    fn unpin(&mut self, streams: Vec<Stream>) {
+        for stream in streams {
+            self.memory.change(stream, |held| held.pins = held.pins.saturating_sub(1));
+        }
+    }
+
+    fn arrived(&mut self, arrived: Vec<Arrived>) {
+        let mut complete = Vec::new();
+        for (stream, held, jobs) in arrived {
+            match held {
+                Ok(held) => {
+                    self.memory.insert(stream, held);
+                    complete.extend(jobs);
+                }
+                Err(error) => {
+                    for waiting in jobs {
+                        self.unpin(waiting.pinned);
+                        waiting.job.answer(Err(error.clone()));
+                    }
+                }
+            }
+        }
+        complete.into_iter().for_each(|job| self.admit(job));
     }
 
     /// Decides a job on what is in memory; what comes of it is to be written next.
-    fn decide(&mut self, mut waiting: Waiting) {
-        let stream = waiting.job.stream();
+    fn decide(&mut self, mut waiting: Waiting, needs: &[Need]) {
         if let Some(key) = waiting.job.key() {
             if self.next.keys.contains(&key) {
                 return self.waiting.push_back(waiting);
             }
             self.next.keys.insert(key);
         }
-        let decided = self.memory.change(stream, |held| {
-            let wish = waiting.job.decide(held);
-            held.snap();
-            held.pins += usize::from(wish.is_ok());
-            wish.map(|wish| (wish, held.version))
-        });
-        let (Wish { events, claim }, version) = match decided {
-            Some(Ok(decided)) => decided,
-            Some(Err(error)) => {
-                self.memory.forget(stream);
+        let Wish { events, claim, about } = match waiting.job.decide(&mut self.memory) {
+            Ok(wish) => wish,
+            Err(error) => {
+                needs.iter().for_each(|need| self.memory.forget(need.stream));
                 return waiting.job.answer(Err(error));
             }
-            None => return self.loads.wait(waiting),
         };
+        for (stream, _) in &about {
+            self.memory.change(*stream, |held| {
+                held.snap();
+                held.pins += 1;
+            });
+        }
         let Next { decided, batch, .. } = &mut self.next;
-        let count = events.len() as u64;
-        let sequences = version - count + 1..;
-        batch
-            .events
-            .extend(sequences.zip(events).map(|(sequence, event)| (stream.0, stream.1, sequence, event)));
+        batch.events.extend(events.into_iter().map(|((name, id), place, event)| (name, id, place, event)));
         let claim = claim.map(|claim| {
             batch.claims.push((claim, batch.events.len() as u64));
             batch.claims.len() - 1
         });
-        decided.push(Decided { waited: waiting, stream, events: count, claim });
+        decided.push(Decided { waited: waiting, about, claim });
+    }
+
+    /// Where the last event of these aggregates is.
+    fn position(&self, streams: impl Iterator<Item = Stream>) -> u64 {
+        streams.filter_map(|stream| Some(self.memory.peek(stream)?.position)).max().unwrap_or_default()
     }
 
     /// Sends off what is to be done next over the connection; or gives it back, as there's nothing.
@@ -223,8 +264,10 @@ impl Writer {
         let count = if self.alone > 0 { 1 } else { self.waiting.len() };
         self.alone = self.alone.saturating_sub(1);
         for _ in 0..count {
-            if let Some(waiting) = self.waiting.pop_front() {
-                self.decide(waiting);
+            if let Some(waiting) = self.waiting.pop_front()
+                && let Some((waiting, needs)) = self.complete(waiting)
+            {
+                self.decide(waiting, &needs);
             }
         }
     }
@@ -311,26 +354,31 @@ impl Writer {
         for (.., event) in &next.batch.events {
             METRICS.log_events.get_or_create(&[("event", event.event_type.clone())]).inc();
         }
-        let before = self.seen;
+        let mut position = self.seen;
         self.seen += next.batch.events.len() as u64;
         self.log.wake(self.seen);
         self.log.crash().after(next.batch.events.iter().map(|(.., event)| event.event_type.as_str()));
-        let mut position = before;
-        for Decided { waited, stream, events, .. } in next.decided {
-            position += events;
-            let mut snapshot = None;
-            let known = self.memory.change(stream, |held| {
-                held.pins = held.pins.saturating_sub(1);
-                if events > 0 {
-                    held.commit(events, position);
-                    snapshot = held.take_snapshot();
-                }
-                held.position
-            });
-            if let Some(snapshot) = snapshot {
-                tokio::spawn(loads::save(self.log.pool().clone(), stream, snapshot, position));
+        let mut events = next.batch.events.iter();
+        for Decided { waited, about, .. } in next.decided {
+            let count = about.iter().map(|(_, count)| count).sum::<u64>();
+            for (name, id, place, _) in events.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)) {
+                position += 1;
+                self.memory.change((name, *id), |held| held.commit(*place, position));
             }
-            waited.job.answer(Ok(known.unwrap_or(position)));
+            let mut last = None;
+            for (stream, _) in about {
+                let mut snapshot = None;
+                let at = self.memory.change(stream, |held| {
+                    held.pins = held.pins.saturating_sub(1);
+                    snapshot = held.take_snapshot();
+                    held.position
+                });
+                last = last.max(at);
+                if let Some((snapshot, at)) = snapshot.zip(at) {
+                    tokio::spawn(loads::save(self.log.pool().clone(), stream, snapshot, at));
+                }
+            }
+            waited.job.answer(Ok(last.filter(|_| count == 0).unwrap_or(position)));
         }
         self.memory.shrink();
         let (held, bytes) = self.memory.size();
@@ -372,10 +420,12 @@ impl Writer {
 
     /// What is in memory has events that are not in the log.
     fn undo(&mut self, decided: &Decided) {
-        if decided.events > 0 {
-            self.memory.forget(decided.stream);
-        } else {
-            self.memory.change(decided.stream, |held| held.pins = held.pins.saturating_sub(1));
+        for (stream, events) in &decided.about {
+            if *events > 0 {
+                self.memory.forget(*stream);
+            } else {
+                self.unpin(vec![*stream]);
+            }
         }
     }
 }
