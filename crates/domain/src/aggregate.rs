@@ -46,7 +46,7 @@ macro_rules! handled_by_decide {
             }
 
             fn event_version(&self) -> String {
-                "1".to_owned()
+                crate::upcasting::LIFTS.version(self.into()).to_string()
             }
         }
     };

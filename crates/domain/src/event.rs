@@ -10,6 +10,7 @@ use crate::delivery::{Delivery, DeliveryEvent};
 use crate::payment::{Payment, PaymentEvent, Purpose};
 use crate::rental::{Rental, RentalEvent};
 use crate::stock::{Stock, StockEvent};
+use crate::upcasting::{LIFTS, Stored};
 use crate::{CustomerId, DeliveryId, ItemId, PaymentId, RentalId};
 
 /// An event and whose it is.
@@ -28,22 +29,19 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads an event back from the log's columns.
+    /// Reads an event back from the log's columns, whatever version it was written in.
     ///
     /// # Errors
-    /// When the aggregate's type or the payload is none that this version knows.
-    pub fn decode(aggregate_type: &str, aggregate_id: &str, payload: &str) -> Result<Self, Undecodable> {
+    /// When the aggregate's type, the event's name or version, or the payload is none that this program knows.
+    pub fn decode(aggregate_type: &str, aggregate_id: &str, stored: Stored<'_>) -> Result<Self, Undecodable> {
         let id: Uuid =
             aggregate_id.parse().map_err(|_| Undecodable("an aggregate's id is not a UUID".into()))?;
-        let of = |error: serde_json::Error| {
-            Undecodable(format!("a {aggregate_type} event does not read: {error}"))
-        };
         match aggregate_type {
-            Customer::TYPE => Ok(Self::Customer(CustomerId(id), serde_json::from_str(payload).map_err(of)?)),
-            Stock::TYPE => Ok(Self::Stock(ItemId(id), serde_json::from_str(payload).map_err(of)?)),
-            Rental::TYPE => Ok(Self::Rental(RentalId(id), serde_json::from_str(payload).map_err(of)?)),
-            Payment::TYPE => Ok(Self::Payment(PaymentId(id), serde_json::from_str(payload).map_err(of)?)),
-            Delivery::TYPE => Ok(Self::Delivery(DeliveryId(id), serde_json::from_str(payload).map_err(of)?)),
+            Customer::TYPE => Ok(Self::Customer(CustomerId(id), LIFTS.read(stored)?)),
+            Stock::TYPE => Ok(Self::Stock(ItemId(id), LIFTS.read(stored)?)),
+            Rental::TYPE => Ok(Self::Rental(RentalId(id), LIFTS.read(stored)?)),
+            Payment::TYPE => Ok(Self::Payment(PaymentId(id), LIFTS.read(stored)?)),
+            Delivery::TYPE => Ok(Self::Delivery(DeliveryId(id), LIFTS.read(stored)?)),
             other => Err(Undecodable(format!("there is no aggregate {other}"))),
         }
     }

@@ -7,7 +7,7 @@
 //! Reading order: [`rental`] (the heart), then [`stock`], [`payment`], [`customer`], [`delivery`]; then
 //! [`processes`], which lets them work together, and its rules [`processes::renting`],
 //! [`processes::fulfilling`], [`processes::cancelling`] and [`processes::returning`]; [`notice`] is what the
-//! customer is told of it; [`check`] says what must hold at every position of the log.
+//! customer is told of it; [`upcasting`] reads what older programs have stored; [`check`] says what must hold at every position of the log.
 
 mod aggregate;
 pub mod check;
@@ -26,6 +26,7 @@ pub mod rental;
 mod sealed;
 pub mod stock;
 pub mod text;
+pub mod upcasting;
 
 pub use aggregate::Decide;
 pub use command::{Command, Refusal};

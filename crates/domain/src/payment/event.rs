@@ -1,13 +1,13 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantNames};
 
 use super::{Bill, Purpose};
 use crate::CustomerId;
 use crate::text::Line;
 
 /// What has happened to a payment. Each fact says what the payment is for and whose it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr, VariantNames)]
 pub enum PaymentEvent {
     /// To be paid.
     PaymentRequested {

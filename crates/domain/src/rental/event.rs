@@ -1,14 +1,14 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::stock::{Fulfilment, Terms};
 use crate::text::Line;
 use crate::{CustomerId, ItemId, Money, PaymentId, Sealed};
 
 /// What has happened to a rental. Each fact names the customer, so that a reader can partition by it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr, VariantNames)]
 pub enum RentalEvent {
     /// A customer ordered.
     RentalRequested {

@@ -1,13 +1,13 @@
 use chrono::{DateTime, Days, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::text::{Line, Paragraph};
 use crate::{CustomerId, Money, RentalId};
 
 /// What has happened to an item and its units.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr, VariantNames)]
 pub enum StockEvent {
     /// The shop offers it.
     ItemRegistered {

@@ -169,9 +169,14 @@ impl From<StoreError> for Problem {
                 warn!(why, "A write was turned away: the log can't be reached");
                 Self::unavailable("log-unavailable", "the shop's log can't be reached, come back soon")
             }
+            // While the shop is being upgraded, another replica may well be able to.
             StoreError::Unreadable(why) => {
-                error!(why, "A stored event can't be read by this version");
-                Self::internal()
+                error!(
+                    why,
+                    "A write was turned away: what is stored can't be read by this version of the program"
+                );
+                let detail = "what is stored of it can't be read by this version of the program";
+                Self::unavailable("unreadable-event", detail)
             }
         }
     }

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rentstream_domain::upcasting::Stored;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use uuid::Uuid;
@@ -64,7 +65,16 @@ pub(crate) struct ForeignEvent {
     pub(crate) aggregate_type: String,
     pub(crate) aggregate_id: String,
     pub(crate) sequence: u64,
+    pub(crate) event_type: String,
+    pub(crate) event_version: String,
     pub(crate) payload: String,
+}
+
+impl ForeignEvent {
+    /// As it's read.
+    pub(crate) fn stored(&self) -> Stored<'_> {
+        Stored { event: &self.event_type, version: &self.event_version, payload: &self.payload }
+    }
 }
 
 /// The connection; it's made when it's needed, and again when it broke.
@@ -193,6 +203,8 @@ fn foreign(row: &PgRow) -> Result<ForeignEvent, sqlx::Error> {
         aggregate_type: row.try_get("type")?,
         aggregate_id: row.try_get("id")?,
         sequence: unsigned(row.try_get("sequence_of")?),
+        event_type: row.try_get("event")?,
+        event_version: row.try_get("shape")?,
         payload: row.try_get("content")?,
     })
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use chrono::{DateTime, Utc};
 use rentstream_domain::Event;
 use rentstream_domain::event::Undecodable;
+use rentstream_domain::upcasting::Stored;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -67,7 +68,9 @@ impl Recorded {
     /// # Errors
     /// When this version of the program can't read it.
     pub fn event(&self) -> Result<&Event, &Undecodable> {
-        let decode = || Box::new(Event::decode(&self.aggregate_type, &self.aggregate_id, self.payload.get()));
+        let Self { aggregate_type, aggregate_id, event_type, event_version, payload, .. } = self;
+        let stored = Stored { event: event_type, version: event_version, payload: payload.get() };
+        let decode = || Box::new(Event::decode(aggregate_type, aggregate_id, stored));
         Result::as_ref(self.decoded.0.get_or_init(decode))
     }
 

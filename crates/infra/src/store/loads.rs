@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rentstream_domain::RULES;
+use rentstream_domain::upcasting::Stored;
 use sqlx::{PgPool, Row};
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -168,6 +169,8 @@ struct LoadedRow {
     stream: usize,
     version: u64,
     position: u64,
+    event: String,
+    shape: String,
     content: String,
     /// It's a snapshot, not an event.
     folded: bool,
@@ -176,7 +179,8 @@ struct LoadedRow {
 impl LoadedRow {
     fn fold(self, mut held: Held) -> Result<Held, StoreError> {
         if !self.folded {
-            let followed = held.follow(self.version, self.position, &self.content);
+            let stored = Stored { event: &self.event, version: &self.shape, payload: &self.content };
+            let followed = held.follow(self.version, self.position, stored);
             return followed.map(|()| held).map_err(StoreError::Unreadable);
         }
         held.state.restore(&self.content).map_err(|error| {
@@ -191,21 +195,25 @@ impl LoadedRow {
 async fn rows(pool: &PgPool, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow>, sqlx::Error> {
     let types: Vec<_> = streams.iter().map(|((name, _), _)| *name).collect();
     let ids: Vec<_> = streams.iter().map(|((_, id), _)| id.to_string()).collect();
-    sqlx::query("SELECT stream, version_of, place, content, folded FROM load_streams($1, $2, $3)")
-        .bind(types)
-        .bind(ids)
-        .bind(RULES)
-        .try_map(|row: sqlx::postgres::PgRow| {
-            Ok(LoadedRow {
-                stream: usize::try_from(row.try_get::<i64, _>("stream")? - 1).unwrap_or(usize::MAX),
-                version: unsigned(row.try_get("version_of")?),
-                position: unsigned(row.try_get("place")?),
-                content: row.try_get("content")?,
-                folded: row.try_get("folded")?,
-            })
+    sqlx::query(
+        "SELECT stream, version_of, place, event, shape, content, folded FROM load_streams($1, $2, $3)",
+    )
+    .bind(types)
+    .bind(ids)
+    .bind(RULES)
+    .try_map(|row: sqlx::postgres::PgRow| {
+        Ok(LoadedRow {
+            stream: usize::try_from(row.try_get::<i64, _>("stream")? - 1).unwrap_or(usize::MAX),
+            version: unsigned(row.try_get("version_of")?),
+            position: unsigned(row.try_get("place")?),
+            event: row.try_get("event")?,
+            shape: row.try_get("shape")?,
+            content: row.try_get("content")?,
+            folded: row.try_get("folded")?,
         })
-        .fetch_all(pool)
-        .await
+    })
+    .fetch_all(pool)
+    .await
 }
 
 /// Keeps a snapshot, unless there's a newer one by the same rules. That it can't be kept does no harm.

@@ -4,6 +4,8 @@ use std::any::Any;
 
 use cqrs_es::Aggregate;
 use hashlink::LruCache;
+use rentstream_domain::event::Undecodable;
+use rentstream_domain::upcasting::{LIFTS, Stored};
 use uuid::Uuid;
 
 use crate::log::ForeignEvent;
@@ -19,7 +21,7 @@ const SNAPSHOT_DUE: usize = 32 * 1024;
 /// An aggregate's state, whatever its type.
 pub(super) trait State: Any + Send + Sync {
     /// Applies an event as the log has it.
-    fn follow(&mut self, payload: &str) -> Result<(), serde_json::Error>;
+    fn follow(&mut self, stored: Stored<'_>) -> Result<(), Undecodable>;
     /// The state, to be read by [`State::restore`].
     fn save(&self) -> Result<String, serde_json::Error>;
     /// Takes over a saved state.
@@ -31,8 +33,8 @@ pub(super) trait State: Any + Send + Sync {
 pub(super) struct Of<A>(pub(super) A);
 
 impl<A: Aggregate + 'static> State for Of<A> {
-    fn follow(&mut self, payload: &str) -> Result<(), serde_json::Error> {
-        self.0.apply(serde_json::from_str(payload)?);
+    fn follow(&mut self, stored: Stored<'_>) -> Result<(), Undecodable> {
+        self.0.apply(LIFTS.read(stored)?);
         Ok(())
     }
 
@@ -71,15 +73,15 @@ impl Held {
     }
 
     /// Applies an event that is in the log.
-    pub(super) fn follow(&mut self, sequence: u64, position: u64, payload: &str) -> Result<(), String> {
+    pub(super) fn follow(&mut self, sequence: u64, position: u64, stored: Stored<'_>) -> Result<(), String> {
         if sequence != self.version + 1 || self.is_ahead() {
             return Err(format!("event {sequence} does not follow event {}", self.version));
         }
-        self.state.follow(payload).map_err(|error| format!("event {position} does not read: {error}"))?;
+        self.state.follow(stored).map_err(|error| format!("event {position}: {error}"))?;
         self.version = sequence;
         self.committed = sequence;
         self.position = position;
-        self.unsaved += payload.len();
+        self.unsaved += stored.payload.len();
         Ok(())
     }
 
@@ -173,7 +175,7 @@ impl Memory {
         let Some(stream) = known.map(|name| (name, id)) else { return };
         let fits = self.change(stream, |held| {
             event.sequence <= held.committed
-                || held.follow(event.sequence, event.position, &event.payload).is_ok()
+                || held.follow(event.sequence, event.position, event.stored()).is_ok()
         });
         if fits == Some(false) {
             self.forget(stream);

@@ -370,5 +370,32 @@ async fn what_is_taken_for_new_and_is_not_is_looked_for() {
     let (points, position) = store.run(Deposited(id), None).await.unwrap();
 
     assert_eq!((points, position), (350, 5));
+
+/// A deposit as a program would write it that is newer than this one: its shape would fit.
+fn from_the_future(id: Uuid, version: u64) -> crate::log::Append {
+    let mut append = deposit(id, version, 100);
+    append.events[0].event_version = "2".to_owned();
+    append
+}
+
+#[tokio::test]
+async fn a_command_to_an_aggregate_with_an_event_from_a_newer_program_is_refused_and_others_go_on() {
+    let (log, newer) = two_handles().await;
+    let store = Store::new(log.clone());
+    let (held, unheld) = (customer(&log, 1).await, customer(&log, 1).await);
+    store.execute::<Customer>(held, paid_in(1), &nobody(), None).await.unwrap();
+    newer.append(from_the_future(held, 3)).await.unwrap();
+    newer.append(from_the_future(unheld, 2)).await.unwrap();
+
+    // One is in memory when the event comes, the other is loaded.
+    for id in [held, unheld] {
+        let refused = store.execute::<Customer>(id, paid_in(1), &nobody(), None).await.unwrap_err();
+        let StoreError::Unreadable(why) = refused else { panic!("{refused}") };
+        assert!(why.contains("PointsDeposited is of version 2, this program reads it up to 1"), "{why}");
+        assert!(matches!(store.load::<Customer>(id).await, Err(StoreError::Unreadable(_))));
+    }
+    let other = customer(&log, 1).await;
+    let done = store.execute::<Customer>(other, paid_in(5), &nobody(), None).await.unwrap();
+    assert_eq!(done.aggregate.points, 105);
     assert_whole(&log).await;
 }
