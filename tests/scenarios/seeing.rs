@@ -133,10 +133,44 @@ async fn a_read_after_what_has_not_happened_says_so_in_time() {
     ];
     let began = Instant::now();
     let asked = paths.iter().map(|path| async {
-        world.get(path).by(world.manager()).after(far).await.refused(504, "view-behind");
+        let refused = world.get(path).by(world.manager()).after(far).await.refused(504, "view-behind");
+        assert!(refused["view"].is_string(), "{refused:?}");
+        assert!(refused["position"].as_u64().unwrap() < far, "{refused:?}");
     });
     join_all(asked).await;
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_read_is_woken_by_the_projector_of_another_process() {
+    let world = World::of_roles(&["relay", "project", "command-api", "query-api"]).await;
+    let minji = world.customer("Min-ji").await;
+    let page = format!("/v1/customers/{}", minji.id);
+    let mut listener = sqlx::postgres::PgListener::connect(world.views_url()).await.unwrap();
+    listener.listen("rentstream_view").await.unwrap();
+    let position = world.deposit(&minji, 5).await.expect(200).position().unwrap();
+    let told = async {
+        loop {
+            let message = listener.recv().await.unwrap();
+            let mut words = message.payload().split(' ');
+            if words.next() == Some("my-page") && words.next().unwrap().parse::<u64>().unwrap() >= position {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("the projector tells others");
+
+    // The view never gets there: only who is told so can answer, who looks for itself can't.
+    let far = world.head().await + 1_000;
+    let tell = async {
+        loop {
+            let told = sqlx::query("SELECT pg_notify('rentstream_view', $1)").bind(format!("my-page {far}"));
+            told.execute(world.views_pool()).await.unwrap();
+        }
+    };
+    let read = async { world.get(&page).by(&minji).after(far).await };
+    let answer = tokio::select! { answer = read => answer, () = tell => unreachable!() };
+    assert_eq!(answer.expect(200)["points"], 5);
 }
 
 #[tokio::test]
