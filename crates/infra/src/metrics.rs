@@ -6,6 +6,7 @@
 pub mod sampling;
 
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,6 +28,9 @@ pub type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// One label whose value is only known when the program runs.
 pub type Named = [(&'static str, String); 1];
+
+/// A gauge of a time.
+pub type Seconds = Gauge<f64, AtomicU64>;
 
 /// What a request's time is kept by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,16 +98,20 @@ metrics! {
         "The position up to which this relay has copied the log to JetStream";
     relay_lag: Gauge = Gauge::default(), Some(Unit::Other("events".into())),
         "Events of the log that this relay has not yet copied to JetStream";
+    relay_behind: Seconds = Gauge::default(), Some(Unit::Seconds),
+        "Age of the first event that this relay has not yet copied to JetStream; 0 when there is none";
 
     process_lag: Family<Named, Gauge> = Family::default(), Some(Unit::Other("events".into())),
         "Events of the log that a process has not yet read, by process";
+    process_behind: Family<Named, Seconds> = Family::default(), Some(Unit::Seconds),
+        "Age of the first event that a process has not yet read, by process; 0 when there is none";
     process_tasks: Family<Named, Gauge> = Family::default(), None,
         "Rentals that a process still has to look at, waiting for their time or not, by process";
     process_failing: Family<Named, Gauge> = Family::default(), None,
         "Rentals whose last step failed and will be tried again, by process";
     process_parked: Family<Named, Gauge> = Family::default(), None,
         "Keys that a process has parked since an event of theirs can't be read, by process";
-    cancellation_oldest: Gauge<f64, std::sync::atomic::AtomicU64> = Gauge::default(), Some(Unit::Seconds),
+    cancellation_oldest: Seconds = Gauge::default(), Some(Unit::Seconds),
         "Age of the oldest cancellation that is not finished; 0 when there is none";
 
     notice_tries: Family<Labels<2>, Counter> = Family::default(), None,
@@ -113,6 +121,8 @@ metrics! {
         "The position of the last event that a view has seen, by view";
     view_lag: Family<Named, Gauge> = Family::default(), Some(Unit::Other("events".into())),
         "Events of the log that a view has not yet seen, by view";
+    view_behind: Family<Named, Seconds> = Family::default(), Some(Unit::Seconds),
+        "Age of the first event that a view has not yet seen, by view; 0 when there is none";
     view_parked: Family<Named, Gauge> = Family::default(), None,
         "Keys that a view has parked since an event of theirs can't be applied, by view";
 

@@ -34,6 +34,8 @@ async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Sh
     .await
     .map_err(unavailable)?;
     let head = reads.log.head().await.ok();
+    let places: Vec<i64> = rows.iter().map(|row| row.get("position")).collect();
+    let behind = reads.log.behind(&places).await.unwrap_or_default();
     let items = rows
         .iter()
         .map(|row| {
@@ -45,6 +47,7 @@ async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Sh
                 version: row.get("version"),
                 position,
                 lag_events: head.map(|head| head.saturating_sub(position.unsigned_abs())),
+                lag_seconds: behind.get(&position).copied(),
                 parked: row.get("parked"),
             }
         })
@@ -64,6 +67,8 @@ struct Shown {
     position: i64,
     /// Null while the log can't be reached; the views answer all the same.
     lag_events: Option<u64>,
+    /// The age of the first event that it hasn't seen, 0 when there is none; null while the log can't be reached.
+    lag_seconds: Option<f64>,
     /// Keys that wait for an operator.
     parked: i64,
 }

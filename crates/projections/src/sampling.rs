@@ -30,11 +30,16 @@ async fn look(tables: &Tables, log: &Log) -> Result<(), sqlx::Error> {
     .fetch_all(tables.pool())
     .await?;
     let head = log.head().await.map(signed);
+    let places: Vec<i64> = rows.iter().map(|row| row.try_get("position")).collect::<Result<_, _>>()?;
+    let behind = log.behind(&places).await.unwrap_or_default();
     for row in &rows {
         let view = [("view", row.try_get::<String, _>("name")?)];
         let position: i64 = row.try_get("position")?;
         METRICS.view_position.get_or_create(&view).set(position);
         METRICS.view_parked.get_or_create(&view).set(row.try_get("parked")?);
+        if let Some(behind) = behind.get(&position) {
+            METRICS.view_behind.get_or_create(&view).set(*behind);
+        }
         // How far a view is behind isn't known while the log is away.
         if let Ok(head) = head {
             METRICS.log_head.set(head);

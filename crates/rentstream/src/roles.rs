@@ -237,6 +237,7 @@ pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Re
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
+    tasks.spawn(sampling::relay(log.clone(), shutdown.clone()));
     tasks.spawn(mirror::run(log, nats, settings.stream_max_bytes, shutdown));
     finish(&tasks).await;
     Ok(())

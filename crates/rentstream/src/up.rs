@@ -187,6 +187,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
 
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(log.clone().purge(settings.idempotency_keep, background.clone()));
+    tasks.spawn(sampling::relay(log.clone(), background.clone()));
     tasks.spawn(relay::run(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
     tasks.spawn(sampling::processes(log.clone(), background.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));

@@ -1,5 +1,7 @@
 //! Which position a time means.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::Row;
 
@@ -21,6 +23,27 @@ const SEARCH: &str = "
     SELECT low FROM search WHERE low = high";
 
 impl Log {
+    /// For how many seconds readers at these places have been behind: the age of the first event that each hasn't
+    /// read, 0 where there's none.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn behind(&self, places: &[i64]) -> Result<HashMap<i64, f64>, sqlx::Error> {
+        // Positions have no holes, so the next one is the first that isn't read: one look into the index for each.
+        let rows = sqlx::query(
+            "SELECT a.place, greatest(coalesce(extract(epoch FROM clock_timestamp() - e.recorded_at), 0), 0)::float8
+                 AS behind
+             FROM (SELECT DISTINCT unnest($1::bigint[]) AS place) AS a
+             LEFT JOIN events e ON e.position = a.place + 1",
+        )
+        .bind(places)
+        // Planned anew each time: a plan made while the log is small might scan it for ever after.
+        .persistent(false)
+        .fetch_all(self.pool())
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get("place")?, row.try_get("behind")?))).collect()
+    }
+
     /// The position of the last event that was recorded by a time, 0 if there was none yet; nothing for a time
     /// that has not come. The same time gives the same position for ever.
     ///
@@ -112,5 +135,30 @@ mod tests {
             .unwrap();
         tx.commit().await.unwrap();
         assert_eq!(asked.await.unwrap(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_behind_for_as_long_as_the_first_event_that_it_has_not_read_is_there() {
+        let log = log().await;
+        for (n, minutes) in [(1_i64, 60_i64), (2, 10), (3, -5)] {
+            let at = Utc::now() - TimeDelta::minutes(minutes);
+            sqlx::query(
+                "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
+                     metadata, position, event_id, recorded_at)
+                 VALUES ('Customer', 'x', $1, 'PointsDeposited', '1', '{}', '{}', $1, gen_random_uuid(), $2)",
+            )
+            .bind(n)
+            .bind(at)
+            .execute(log.pool())
+            .await
+            .unwrap();
+        }
+        let behind = log.behind(&[0, 1, 1, 2, 3]).await.unwrap();
+        assert_eq!(behind.len(), 4);
+        assert!(
+            (3_600.0..3_660.0).contains(&behind[&0]) && (600.0..660.0).contains(&behind[&1]),
+            "{behind:?}"
+        );
+        assert_eq!((behind[&2], behind[&3]), (0.0, 0.0), "never less than none");
     }
 }

@@ -1,14 +1,14 @@
 //! Looks up how far the processes are, for the metrics. Every process that runs a role of the write side may:
 //! they say the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::METRICS;
-use crate::log::{Log, pause};
+use crate::log::{Log, pause, signed};
 
 /// Between two looks: about as often as Prometheus asks.
 pub const EVERY: Duration = Duration::from_secs(10);
@@ -16,6 +16,9 @@ pub const EVERY: Duration = Duration::from_secs(10);
 /// Each process: how far it has read, what it still has to do, what it could not read.
 const PROCESSES: &str = "
     SELECT c.reader, h.position AS head, h.position - c.position AS lag,
+        greatest(coalesce(extract(epoch FROM clock_timestamp() - (
+            SELECT e.recorded_at FROM events e WHERE e.position = c.position + 1
+        )), 0), 0)::float8 AS behind,
         (SELECT count(*) FROM tasks t WHERE t.process = c.reader) AS tasks,
         (SELECT count(*) FROM tasks t WHERE t.process = c.reader AND t.last_error IS NOT NULL) AS failing,
         (SELECT count(*) FROM parked p WHERE p.reader = c.reader) AS parked
@@ -37,12 +40,32 @@ pub async fn processes(log: Log, shutdown: CancellationToken) {
     }
 }
 
+/// How far this process' relay is behind, until shutdown. It looks from outside, as a relay that can't reach NATS
+/// stands still.
+pub async fn relay(log: Log, shutdown: CancellationToken) {
+    let began = Instant::now();
+    while !shutdown.is_cancelled() {
+        let place = METRICS.relay_position.get();
+        if place > 0 || log.head().await.is_ok_and(|head| head == 0) {
+            if let (Ok(behind), Ok(head)) = (log.behind(&[place]).await, log.head().await) {
+                METRICS.relay_behind.set(behind.get(&place).copied().unwrap_or_default());
+                METRICS.relay_lag.set((signed(head) - place).max(0));
+            }
+        } else {
+            // It isn't known yet what the stream holds.
+            METRICS.relay_behind.set(began.elapsed().as_secs_f64());
+        }
+        pause(&shutdown, EVERY).await;
+    }
+}
+
 async fn look(log: &Log) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(PROCESSES).fetch_all(log.pool()).await?;
     for row in &rows {
         let process = [("process", row.try_get::<String, _>("reader")?)];
         METRICS.log_head.set(row.try_get("head")?);
         METRICS.process_lag.get_or_create(&process).set(row.try_get("lag")?);
+        METRICS.process_behind.get_or_create(&process).set(row.try_get("behind")?);
         METRICS.process_tasks.get_or_create(&process).set(row.try_get("tasks")?);
         METRICS.process_failing.get_or_create(&process).set(row.try_get("failing")?);
         METRICS.process_parked.get_or_create(&process).set(row.try_get("parked")?);
