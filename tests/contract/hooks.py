@@ -11,6 +11,10 @@ import schemathesis
 CALLERS = {
     "POST /v1/deliveries/{id}/complete": "COURIER",
     "GET /v1/views": "OPERATOR",
+    "GET /v1/views/{name}/parked": "OPERATOR",
+    "GET /v1/views/{name}/decisions": "OPERATOR",
+    "POST /v1/views/{name}/parked/{key}/retry": "OPERATOR",
+    "POST /v1/views/{name}/parked/{key}/skip": "OPERATOR",
 }
 NOBODY = "00000000-0000-4000-8000-000000000000"
 LOWEST = "1970-01-01T00:00:00Z"

@@ -21,6 +21,7 @@ mod noticing;
 mod offering;
 mod outages;
 mod overload;
+mod parking;
 mod projecting;
 mod proof;
 mod renting;

@@ -220,6 +220,7 @@ async fn every_route_but_the_open_ones_wants_a_token() {
         (get.clone(), "/v1/payments".to_owned()),
         (get.clone(), "/v1/deliveries".to_owned()),
         (get.clone(), "/v1/views".to_owned()),
+        (get.clone(), "/v1/views/my-page/parked".to_owned()),
     ] {
         let refused = world.ask(method, &path).json(&json!({})).await.refused(401, "unauthorized");
         assert_eq!(refused["detail"], "a bearer token is needed", "{path}");

@@ -58,6 +58,11 @@ impl Feed {
         Source::start(log, nats).feed()
     }
 
+    /// The log that it reads in the end.
+    pub fn log(&self) -> &Log {
+        &self.source.log
+    }
+
     /// The events that follow a position, 1 to [`PAGE`] of them; waits until there is one. A call that isn't
     /// waited for to its end loses nothing.
     ///

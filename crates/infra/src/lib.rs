@@ -18,6 +18,7 @@ pub mod keys;
 pub mod log;
 pub mod metrics;
 pub mod notices;
+pub mod parking;
 mod place;
 pub mod reactor;
 pub mod reader;

@@ -14,12 +14,16 @@ use sqlx::Row;
 use crate::paging::Page;
 use crate::reads::Reads;
 use crate::waiting::unavailable;
-use crate::{notices, views};
+use crate::{notices, parking, views};
 
 /// The query API.
 pub fn router(reads: Reads) -> ApiRouter {
     let list = get_with(list, told("The views: position, lag, parked keys", "operator, manager", &[]));
-    views::routes().merge(notices::routes()).api_route("/v1/views", list).with_state(reads)
+    views::routes()
+        .merge(notices::routes())
+        .merge(parking::routes())
+        .api_route("/v1/views", list)
+        .with_state(reads)
 }
 
 /// Each view: position, lag, state, parked keys.
@@ -52,7 +56,7 @@ async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Sh
             }
         })
         .collect();
-    Ok(Json(Page { items, next: None }))
+    Ok(Json(Page { items, next: None, degraded_since: None }))
 }
 
 /// A view as an operator sees it.

@@ -5,7 +5,7 @@
 //! written down.
 //!
 //! Reading order: [`view`] (what a view is), [`views`] (the list of them, a file each), [`projector`] (events
-//! → rows), [`tables`] (where the rows are), [`rebuild`], then [`api`] and [`reads`] (rows → HTTP)
+//! → rows), [`tables`] (where the rows are), [`rebuild`], [`parking`] (what could not be applied), then [`api`] and [`reads`] (rows → HTTP)
 //! with [`waiting`] and [`paging`].
 
 pub mod api;
@@ -13,6 +13,7 @@ pub mod api;
 mod fixtures;
 mod notices;
 pub mod paging;
+pub mod parking;
 pub mod projector;
 pub mod reads;
 pub mod rebuild;

@@ -3,6 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
 use rentstream_infra::http::Problem;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -18,6 +19,16 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The cursor of the next page; `None` on the last.
     pub next: Option<String>,
+    /// Since when something that might be in the list can't be shown; an operator has to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded_since: Option<DateTime<Utc>>,
+}
+
+impl<T> Page<T> {
+    /// The page, of a list that may be incomplete since then.
+    pub(crate) fn degraded(self, degraded_since: Option<DateTime<Utc>>) -> Self {
+        Self { degraded_since, ..self }
+    }
 }
 
 /// The `limit` parameter: 1 to 100, 20 where it's not given.
@@ -83,7 +94,7 @@ pub fn page_of<T, const N: usize>(mut rows: Vec<([i64; N], T)>, limit: i64) -> P
         .last()
         .filter(|_| more)
         .map(|(numbers, _)| URL_SAFE_NO_PAD.encode(numbers.map(i64::to_be_bytes).as_flattened()));
-    Page { items: rows.into_iter().map(|(_, row)| row).collect(), next }
+    Page { items: rows.into_iter().map(|(_, row)| row).collect(), next, degraded_since: None }
 }
 
 #[cfg(test)]

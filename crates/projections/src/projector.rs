@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use rentstream_infra::feed::Feed;
-use rentstream_infra::log::{Log, Recorded, signed};
+use rentstream_infra::log::{Recorded, signed};
+use rentstream_infra::parking::Skips;
 use rentstream_infra::reader::{self, Concern, Handled, Handler};
 use sqlx::{PgConnection, Row};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use uuid::Uuid;
 
 use crate::tables::{Generation, Tables, move_checkpoint, table};
@@ -20,7 +21,8 @@ use crate::view::{Definition, Parked, Touch};
 
 /// Projects a view until shutdown. Any number of replicas may: the checkpoint decides who writes.
 pub async fn run(view: Definition, feed: Feed, tables: Tables, shutdown: CancellationToken) {
-    let projector = Projector { view, tables, generation: AtomicI32::new(0) };
+    let skips = Skips::new(feed.log().clone(), view.name);
+    let projector = Projector { view, tables, generation: AtomicI32::new(0), skips };
     reader::run(projector, feed, shutdown).await;
 }
 
@@ -29,6 +31,8 @@ struct Projector {
     tables: Tables,
     /// The generation that served when the checkpoint was read.
     generation: AtomicI32,
+    /// What operators had it leave out.
+    skips: Skips,
 }
 
 impl Handler for Projector {
@@ -44,6 +48,7 @@ impl Handler for Projector {
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
         let Generation { number, position, version } = self.tables.ensure(&self.view).await?;
         let known = self.generation.swap(number, Ordering::Relaxed);
+        self.skips.reads_on_from(position).await?;
         if version != self.view.version && known != number {
             let view = self.view.name;
             warn!(
@@ -55,6 +60,9 @@ impl Handler for Projector {
     }
 
     fn concern(&self, recorded: &Recorded) -> Concern {
+        if self.skips.has(recorded.position) {
+            return Concern::No;
+        }
         match recorded.event() {
             Ok(event) if (self.view.key)(event).is_none() => Concern::No,
             Ok(_) | Err(_) => Concern::Now,
@@ -100,7 +108,7 @@ impl Projector {
 }
 
 /// Data exceptions and violated constraints: trying again would not help.
-fn is_about_data(error: &sqlx::Error) -> bool {
+pub(crate) fn is_about_data(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(error) = error else { return false };
     error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
@@ -168,7 +176,7 @@ async fn fold(
 }
 
 /// The rows of these keys that are there, and every key that is parked, in one look.
-async fn rows(
+pub(crate) async fn rows(
     connection: &mut PgConnection,
     view: &Definition,
     generation: i32,
@@ -194,7 +202,7 @@ async fn rows(
     Ok((rows, parked))
 }
 
-async fn write(
+pub(crate) async fn write(
     connection: &mut PgConnection,
     table: &str,
     rows: Vec<(Uuid, String)>,
@@ -259,50 +267,4 @@ async fn set_aside(
         .await?;
     tx.commit().await?;
     Ok(Handled::Done)
-}
-
-/// Applies a parked key's events again, in order. What can't be applied still stays parked.
-///
-/// # Errors
-/// When Postgres can't be reached or refuses; nothing has changed then.
-pub async fn retry(view: &Definition, log: &Log, tables: &Tables, key: &str) -> Result<bool, sqlx::Error> {
-    let mut tx = tables.pool().begin().await?;
-    // The checkpoint's lock keeps the projector away from the key meanwhile.
-    let serving =
-        sqlx::query("SELECT generation FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE")
-            .bind(view.name)
-            .fetch_optional(&mut *tx)
-            .await?;
-    let Some(generation) = serving.map(|row| row.get::<i32, _>("generation")) else { return Ok(false) };
-    let taken = sqlx::query(
-        "DELETE FROM parked WHERE view = $1 AND generation = $2 AND key = $3 RETURNING positions",
-    )
-    .bind(view.name)
-    .bind(generation)
-    .bind(key)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some(positions) = taken.map(|row| row.get::<Vec<i64>, _>("positions")) else { return Ok(false) };
-    let events = log.at(&positions).await?;
-    let mut touches = Vec::new();
-    for recorded in &events {
-        match recorded.event() {
-            Ok(event) => touches.extend((view.key)(event).map(|key| Touch { key, event, recorded })),
-            Err(error) => {
-                info!(view = view.name, key, %error, "Still can't be read, stays parked");
-                return Ok(false);
-            }
-        }
-    }
-    let table = table(view.name, generation);
-    let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
-    let (rows, _) = rows(&mut tx, view, generation, keys.into_iter().collect()).await?;
-    let folded = (view.fold)(rows, &touches, &HashSet::new());
-    if !folded.parked.is_empty() {
-        return Ok(false);
-    }
-    write(&mut tx, &table, folded.rows).await?;
-    tx.commit().await?;
-    info!(view = view.name, key, events = events.len(), "Applied what was parked");
-    Ok(true)
 }

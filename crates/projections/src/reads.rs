@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use rentstream_domain::CustomerId;
 use rentstream_infra::clock::Clock;
 use rentstream_infra::http::Problem;
@@ -14,6 +15,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -43,6 +45,35 @@ pub struct Reads {
     pub clock: Clock,
 }
 
+/// How far the view of a read is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct At {
+    /// The position that it has seen.
+    pub(crate) position: u64,
+    /// Since when something that might be in the answer is parked.
+    pub(crate) degraded_since: Option<DateTime<Utc>>,
+}
+
+impl At {
+    /// By the columns `position` and `degraded_since`; nothing has been seen where there's no row.
+    pub(crate) fn of(row: Option<&PgRow>) -> Self {
+        let Some(row) = row else { return Self::default() };
+        Self { position: unsigned(row.get("position")), degraded_since: row.get("degraded_since") }
+    }
+}
+
+/// Since when a key of view `v` is parked; what more the key must be may follow.
+macro_rules! degraded_since {
+    ($more:literal) => {
+        concat!(
+            "(SELECT min(p.since) FROM parked p WHERE p.view = v.name AND p.generation = v.generation",
+            $more,
+            ") AS degraded_since"
+        )
+    };
+}
+pub(crate) use degraded_since;
+
 /// The query of a read that takes `?after=` and nothing else.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +87,7 @@ impl Reads {
         tokio::join!(self.seen.clone().listen(shutdown.clone()), self.hub.clone().run(self, shutdown));
     }
 
-    /// One row of a view that has seen a position, and the position that it has seen.
+    /// One row of a view that has seen a position, and how far the view is.
     ///
     /// # Errors
     /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached.
@@ -64,12 +95,13 @@ impl Reads {
         &self,
         key: Uuid,
         after: Option<u64>,
-    ) -> Result<(u64, Option<V::Row>), Problem> {
+    ) -> Result<(At, Option<V::Row>), Problem> {
         self.seen.wait(V::NAME, after).await?;
         // One statement, so row and position are of one moment.
         let found = sqlx::query(&format!(
-            "SELECT v.position, r.row::text AS row FROM views v LEFT JOIN {} r ON r.key = $1
+            "SELECT v.position, {}, r.row::text AS row FROM views v LEFT JOIN {} r ON r.key = $1
              WHERE v.name = $2 AND v.state = 'serving'",
+            degraded_since!(" AND p.key = $1::text"),
             V::NAME.replace('-', "_")
         ))
         .bind(key)
@@ -77,9 +109,10 @@ impl Reads {
         .fetch_optional(self.tables.pool())
         .await
         .map_err(unavailable)?;
-        let Some(found) = found else { return Ok((0, None)) };
+        let at = At::of(found.as_ref());
+        let Some(found) = found else { return Ok((at, None)) };
         let row = found.get::<Option<String>, _>("row").and_then(|row| serde_json::from_str(&row).ok());
-        Ok((unsigned(found.get("position")), row))
+        Ok((at, row))
     }
 }
 
@@ -175,7 +208,7 @@ pub(crate) struct Part {
 
 impl Reads {
     /// The rows of a part of a view that has seen a position, each with what it's sorted by, one more than
-    /// the limit; and the position that the view has seen.
+    /// the limit; and how far the view is.
     ///
     /// # Errors
     /// `view-behind` at the bound; `views-unavailable` when the views' database can't be reached.
@@ -183,33 +216,37 @@ impl Reads {
         &self,
         part: Part,
         after: Option<u64>,
-    ) -> Result<(u64, Vec<(i64, V::Row)>), Problem> {
+    ) -> Result<(At, Vec<(i64, V::Row)>), Problem> {
         self.seen.wait(V::NAME, after).await?;
         let Part { newest_by, filters, limit, before } = part;
         let asked = || filters.iter().filter(|(_, _, value)| value.is_some());
-        let narrowed: String = (4..)
+        let narrowed: String = (5..)
             .zip(asked())
             .map(|(n, (column, kind, _))| format!(" AND r.{column} = ${n}::{kind}"))
             .collect();
         // One statement, so rows and position are of one moment.
         let statement = format!(
-            "SELECT v.position, l.newest, l.row FROM views v LEFT JOIN LATERAL (
+            "SELECT v.position, {}, l.newest, l.row FROM views v LEFT JOIN LATERAL (
                  SELECT r.{newest_by} AS newest, r.row::text AS row FROM {} r
                  WHERE r.{newest_by} < $2{narrowed} ORDER BY r.{newest_by} DESC LIMIT $3
              ) l ON true WHERE v.name = $1 AND v.state = 'serving'",
+            // Whose records are asked for is told of the own ones only.
+            degraded_since!(" AND ($4::uuid IS NULL OR p.customer_id = $4)"),
             V::NAME.replace('-', "_")
         );
-        let mut query =
-            sqlx::query(&statement).bind(V::NAME).bind(before.unwrap_or(i64::MAX)).bind(limit + 1);
+        let customer = asked().find(|(column, ..)| *column == "customer_id");
+        let customer: Option<Uuid> = customer.and_then(|(_, _, id)| id.as_deref()?.parse().ok());
+        let before = before.unwrap_or(i64::MAX);
+        let mut query = sqlx::query(&statement).bind(V::NAME).bind(before).bind(limit + 1).bind(customer);
         for (_, _, value) in asked() {
             query = query.bind(value);
         }
         let found = query.fetch_all(self.tables.pool()).await.map_err(unavailable)?;
-        let seen = found.first().map_or(0, |row| unsigned(row.get("position")));
+        let at = At::of(found.first());
         let rows = found.iter().filter_map(|row| {
             let newest = row.get::<Option<i64>, _>("newest")?;
             Some((newest, serde_json::from_str(row.get("row")).ok()?))
         });
-        Ok((seen, rows.collect()))
+        Ok((at, rows.collect()))
     }
 }

@@ -1,6 +1,9 @@
 //! Rebuilds a view beside the one that serves, straight from the log, and swaps them in one transaction.
 
+use std::collections::HashSet;
+
 use rentstream_infra::log::Log;
+use rentstream_infra::parking::skipped;
 use rentstream_infra::reader::Handled;
 use sqlx::Executor;
 use tracing::info;
@@ -43,12 +46,16 @@ pub async fn run(
     let generation = begin(&mut tx, view).await?.number;
     tx.commit().await?;
 
-    let mut position = catch_up(view, log, tables, generation, 0, &mut progress).await?;
+    // Nothing is skipped meanwhile: whoever skips needs this view's lock too.
+    let skipped = skipped(log.pool(), view.name).await?;
+    let mut building = Building { view, log, tables, generation, position: 0, skipped };
+    building.catch_up(&mut progress).await?;
     let mut connection = tables.pool().acquire().await?;
     index(&mut connection, view, generation).await?;
     drop(connection);
     loop {
-        position = catch_up(view, log, tables, generation, position, &mut progress).await?;
+        building.catch_up(&mut progress).await?;
+        let position = building.position;
         let mut tx = tables.pool().begin().await?;
         // The projector waits for this lock, so the rows that serve stand still now.
         sqlx::query("SELECT FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE")
@@ -69,22 +76,30 @@ pub async fn run(
     }
 }
 
-async fn catch_up(
-    view: &Definition,
-    log: &Log,
-    tables: &Tables,
+/// A generation that is being built.
+struct Building<'a> {
+    view: &'a Definition,
+    log: &'a Log,
+    tables: &'a Tables,
     generation: i32,
-    mut position: u64,
-    progress: &mut impl FnMut(u64, u64),
-) -> Result<u64, sqlx::Error> {
-    loop {
-        let head = log.head().await?;
-        progress(position, head);
-        let page = log.page(position, PAGE).await?;
-        let Some(last) = page.last().map(|last| last.position) else { return Ok(position) };
-        if apply(view, tables, generation, (position, last), &page).await? == Handled::Elsewhere {
-            return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
+    position: u64,
+    /// The positions of the events that are left out.
+    skipped: HashSet<u64>,
+}
+
+impl Building<'_> {
+    async fn catch_up(&mut self, progress: &mut impl FnMut(u64, u64)) -> Result<(), sqlx::Error> {
+        loop {
+            let head = self.log.head().await?;
+            progress(self.position, head);
+            let mut page = self.log.page(self.position, PAGE).await?;
+            let Some(last) = page.last().map(|last| last.position) else { return Ok(()) };
+            page.retain(|recorded| !self.skipped.contains(&recorded.position));
+            let step = (self.position, last);
+            if apply(self.view, self.tables, self.generation, step, &page).await? == Handled::Elsewhere {
+                return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
+            }
+            self.position = last;
         }
-        position = last;
     }
 }

@@ -111,11 +111,11 @@ impl Tables {
     }
 
     async fn ensure_schema(&self) -> Result<(), sqlx::Error> {
-        let there = async {
-            sqlx::query("SELECT to_regclass('views') IS NOT NULL AS there").fetch_one(&self.pool).await
-        };
-        match there.await {
-            Ok(row) if row.get("there") => return Ok(()),
+        let made = sqlx::query("SELECT count(*) AS made FROM _sqlx_migrations WHERE success");
+        match made.fetch_one(&self.pool).await {
+            Ok(row) if row.get::<i64, _>("made") >= MIGRATIONS.iter().count() as i64 => return Ok(()),
+            // Nothing is there yet.
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {}
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
                 let name = self.options.get_database().unwrap_or("views").replace('"', "");
                 let mut server =

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod health;
 mod logs;
+mod parked;
 mod rebuild;
 mod roles;
 mod token;
@@ -54,6 +55,8 @@ enum Subcommands {
         /// Which.
         view: String,
     },
+    /// Shows what a view could not apply; `retry` and `skip` decide what to do about it.
+    Parked(parked::Parked),
     /// Verifies the standing invariants over the whole log, and that mirror and log agree.
     Check,
     /// Plays the day of five shops against a running system and prints what happens.
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
             Subcommands::Notify => roles::notify(settings, shutdown).await,
             Subcommands::Migrate => unless(&shutdown, roles::migrate(settings)).await,
             Subcommands::Rebuild { view } => unless(&shutdown, rebuild::run(settings, &view)).await,
+            Subcommands::Parked(what) => unless(&shutdown, parked::run(settings, what)).await,
             Subcommands::Check => unless(&shutdown, check::run(settings)).await,
             Subcommands::Demo { url, shops } => demo::run(settings, url.as_deref(), &shops, shutdown).await,
             Subcommands::Token { role, sub, hours } => token::run(&settings, role, &sub, hours),

@@ -212,7 +212,7 @@ async fn list(
         before: cursor(asked.cursor.as_deref())?,
     };
     let most = part.limit;
-    let (seen, rows) = reads.list::<Cancellations>(part, asked.after).await?;
+    let (at, rows) = reads.list::<Cancellations>(part, asked.after).await?;
     let waiting = waiting(&reads, &rows).await;
     let now = reads.clock.now();
     let mut rows: Vec<(i64, Shown)> = rows
@@ -226,8 +226,8 @@ async fn list(
         // What a step failed by is the shop's affair.
         rows.iter_mut().for_each(|(_, row)| row.last_error = None);
     }
-    let page = page(reads.opened(rows).await, most);
-    Ok(Positioned(seen, Told { page, attempts_known: waiting.is_some() }))
+    let page = page(reads.opened(rows).await, most).degraded(at.degraded_since);
+    Ok(Positioned(at.position, Told { page, attempts_known: waiting.is_some() }))
 }
 
 /// A page of the list.

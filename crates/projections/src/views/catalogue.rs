@@ -7,6 +7,7 @@ mod tests;
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
 use rentstream_domain::text::{Line, Paragraph};
 use rentstream_domain::{Currency, Event, ItemId, Money};
@@ -159,21 +160,21 @@ async fn list(
     Params(asked): Params<Asked>,
 ) -> Result<Positioned<Page<Shown>>, Problem> {
     let limit = limit(asked.limit)?;
-    let (seen, page) = match finding::sought(asked.q.as_deref())? {
+    let (at, page) = match finding::sought(asked.q.as_deref())? {
         Some(sought) => {
             let cursor = cursor_of(asked.cursor.as_deref())?;
             reads.seen.wait(Catalogue::NAME, asked.after).await?;
-            let (seen, found) = finding::find(&reads, &sought, asked.shop.as_deref(), cursor, limit).await?;
-            (seen, page_of(visible(found), limit))
+            let (at, found) = finding::find(&reads, &sought, asked.shop.as_deref(), cursor, limit).await?;
+            (at, page_of(visible(found), limit))
         }
         None => {
             let cursor = cursor(asked.cursor.as_deref())?;
             reads.seen.wait(Catalogue::NAME, asked.after).await?;
-            let (seen, found) = finding::all(&reads, asked.shop.as_deref(), cursor, limit).await?;
-            (seen, page(visible(found), limit))
+            let (at, found) = finding::all(&reads, asked.shop.as_deref(), cursor, limit).await?;
+            (at, page(visible(found), limit))
         }
     };
-    Ok(Positioned(seen, page))
+    Ok(Positioned(at.position, page.degraded(at.degraded_since)))
 }
 
 /// Rows as a visitor sees them, with what they are sorted by.
@@ -187,10 +188,10 @@ async fn one(
     Id(item): Id<ItemId>,
     Params(asked): Params<After>,
 ) -> Result<Positioned<Shown>, Problem> {
-    let (seen, row) = reads.one::<Catalogue>(item.0, asked.after).await?;
+    let (at, row) = reads.one::<Catalogue>(item.0, asked.after).await?;
     let item =
         row.and_then(shown).ok_or_else(|| Problem::unknown("unknown-item", "there is no such item"))?;
-    Ok(Positioned(seen, item))
+    Ok(Positioned(at.position, Shown { degraded_since: at.degraded_since, ..item }))
 }
 
 /// A row as a visitor sees it.
@@ -212,6 +213,9 @@ struct Shown {
     offered: bool,
     /// Free units; null for an item that never runs out.
     available: Option<i64>,
+    /// Since when what happened to it can't be shown; an operator has to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded_since: Option<DateTime<Utc>>,
 }
 
 fn shown(row: Row) -> Option<Shown> {
@@ -231,5 +235,6 @@ fn shown(row: Row) -> Option<Shown> {
         shop,
         offered,
         available,
+        degraded_since: None,
     })
 }

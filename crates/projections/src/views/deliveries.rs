@@ -143,8 +143,8 @@ async fn list(
         before: cursor(asked.cursor.as_deref())?,
     };
     let most = part.limit;
-    let (seen, rows) = reads.list::<Deliveries>(part, asked.after).await?;
+    let (at, rows) = reads.list::<Deliveries>(part, asked.after).await?;
     let rows = rows.into_iter().map(|(at, row)| (at, Row { first_position: None, ..row })).collect();
     let rows = reads.opened(rows).await;
-    Ok(Positioned(seen, page(rows, most)))
+    Ok(Positioned(at.position, page(rows, most).degraded(at.degraded_since)))
 }

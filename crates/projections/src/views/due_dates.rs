@@ -13,7 +13,7 @@ use rentstream_infra::http::auth::{Caller, Role};
 use rentstream_infra::http::body::Params;
 use rentstream_infra::http::docs::told;
 use rentstream_infra::http::{Positioned, Problem};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::paging::{Page, cursor_of, limit, page_of};
-use crate::reads::{Opened, Reads};
+use crate::reads::{At, Opened, Reads, degraded_since};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -184,8 +184,10 @@ async fn list(
     let [due, place] = cursor_of(asked.cursor.as_deref())?.unwrap_or([0, 0]);
     reads.seen.wait(DueDates::NAME, asked.after).await?;
     // One statement, so rows and position are of one moment.
-    let rows = sqlx::query(
-        "SELECT v.position, r.due, r.place, r.row FROM views v LEFT JOIN LATERAL (
+    let rows = sqlx::query(concat!(
+        "SELECT v.position, ",
+        degraded_since!(" AND ($5::uuid IS NULL OR p.customer_id = $5::uuid)"),
+        ", r.due, r.place, r.row FROM views v LEFT JOIN LATERAL (
              SELECT d.due, d.requested_position AS place, d.row::text AS row FROM due_dates d
              WHERE d.lent = $1 AND ($2::boolean IS NULL OR d.overdue = $2)
                AND ($3::boolean IS NULL OR d.late = $3) AND ($4::bigint IS NULL OR d.due < $4)
@@ -193,8 +195,8 @@ async fn list(
                AND (d.due, d.requested_position) > ($6, $7)
              ORDER BY d.due, d.requested_position LIMIT $8
          ) r ON true
-         WHERE v.name = 'due-dates' AND v.state = 'serving'",
-    )
+         WHERE v.name = 'due-dates' AND v.state = 'serving'"
+    ))
     .bind(asked.late.is_none())
     .bind(asked.overdue)
     .bind(asked.late)
@@ -206,7 +208,7 @@ async fn list(
     .fetch_all(reads.tables.pool())
     .await
     .map_err(unavailable)?;
-    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
+    let at = At::of(rows.first());
     let found = rows
         .iter()
         .filter_map(|row| {
@@ -214,7 +216,7 @@ async fn list(
             Some(([due, row.get("place")], shown(&serde_json::from_str(row.get("row")).ok()?)))
         })
         .collect();
-    Ok(Positioned(seen, page_of(found, limit)))
+    Ok(Positioned(at.position, page_of(found, limit).degraded(at.degraded_since)))
 }
 
 /// A row as it's shown.

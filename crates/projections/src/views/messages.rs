@@ -16,14 +16,14 @@ use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::body::{Id, Params};
 use rentstream_infra::http::docs::told;
 use rentstream_infra::http::{Positioned, Problem};
-use rentstream_infra::log::{Recorded, unsigned};
+use rentstream_infra::log::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::paging::{Page, cursor, limit, page};
-use crate::reads::Reads;
+use crate::reads::{At, Reads, degraded_since};
 use crate::view::{Unappliable, View};
 use crate::waiting::unavailable;
 
@@ -96,13 +96,16 @@ struct Asked {
 }
 
 /// One customer's messages, newest first.
-const LIST: &str = "
-    SELECT v.position AS seen, l.position, l.notice, l.subject FROM views v LEFT JOIN LATERAL (
+const LIST: &str = concat!(
+    "SELECT v.position, ",
+    degraded_since!(" AND p.customer_id = $2"),
+    ", l.position AS place, l.notice, l.subject FROM views v LEFT JOIN LATERAL (
         SELECT (s.said ->> 'position')::bigint AS position, s.said ->> 'notice' AS notice,
             r.row ->> 'subject' AS subject
         FROM messages r CROSS JOIN LATERAL jsonb_array_elements(r.row -> 'said') AS s (said)
         WHERE r.customer_id = $2 AND (s.said ->> 'position')::bigint < $3 ORDER BY 1 DESC LIMIT $4
-    ) l ON true WHERE v.name = $1 AND v.state = 'serving' ORDER BY l.position DESC";
+    ) l ON true WHERE v.name = $1 AND v.state = 'serving' ORDER BY l.position DESC"
+);
 
 async fn list(
     State(reads): State<Reads>,
@@ -121,14 +124,14 @@ async fn list(
         .fetch_all(reads.tables.pool())
         .await
         .map_err(unavailable)?;
-    let seen = found.first().map_or(0, |row| unsigned(row.get("seen")));
+    let at = At::of(found.first());
     let rows = found.iter().filter_map(|row| {
-        let position = row.get::<Option<i64>, _>("position")?;
+        let position = row.get::<Option<i64>, _>("place")?;
         let notice = serde_json::from_str::<Notice>(row.get("notice")).ok()?;
         let subject = row.get::<Option<&str>, _>("subject").and_then(|text| serde_json::from_str(text).ok());
         Some((position, shown(notice, subject.as_ref())))
     });
-    Ok(Positioned(seen, page(rows.collect(), most)))
+    Ok(Positioned(at.position, page(rows.collect(), most).degraded(at.degraded_since)))
 }
 
 /// A notice as it's shown.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
 use axum::extract::State;
+use chrono::{DateTime, Utc};
 use rentstream_domain::customer::{CustomerEvent, Profile};
 use rentstream_domain::rental::RentalEvent;
 use rentstream_domain::stock::Terms;
@@ -133,6 +134,9 @@ struct Shown {
     rentals: Counts,
     #[serde(flatten)]
     who: Who,
+    /// Since when what happened can't be shown; an operator has to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded_since: Option<DateTime<Utc>>,
 }
 
 /// How many rentals a customer has.
@@ -161,7 +165,7 @@ async fn one(
     Params(asked): Params<After>,
 ) -> Result<Positioned<Opened<Shown>>, Problem> {
     caller.may_act_for(customer)?;
-    let (seen, row) = reads.one::<MyPage>(customer.0, asked.after).await?;
+    let (at, row) = reads.one::<MyPage>(customer.0, asked.after).await?;
     let row = row.ok_or_else(|| Problem::unknown("unknown-customer", "there is no such customer"))?;
     let overdue = row.open.values().filter(|open| open.overdue).count();
     let who = match row.profile {
@@ -169,6 +173,7 @@ async fn one(
         None => Who::Nobody { forgotten: row.forgotten },
     };
     let rentals = Counts { open: row.open.len(), overdue, past: row.past };
-    let shown = Shown { customer_id: customer, points: row.points, rentals, who };
-    Ok(Positioned(seen, reads.opened_one(shown).await))
+    let degraded_since = at.degraded_since;
+    let shown = Shown { customer_id: customer, points: row.points, rentals, who, degraded_since };
+    Ok(Positioned(at.position, reads.opened_one(shown).await))
 }

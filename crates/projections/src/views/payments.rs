@@ -182,9 +182,9 @@ async fn list(
         before: cursor(asked.cursor.as_deref())?,
     };
     let most = part.limit;
-    let (seen, rows) = reads.list::<Payments>(part, asked.after).await?;
+    let (at, rows) = reads.list::<Payments>(part, asked.after).await?;
     let rows = rows.into_iter().map(|(at, row)| (at, Shown::from(row))).collect();
-    Ok(Positioned(seen, page(rows, most)))
+    Ok(Positioned(at.position, page(rows, most).degraded(at.degraded_since)))
 }
 
 /// A row as it's shown.

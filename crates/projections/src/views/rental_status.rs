@@ -155,9 +155,9 @@ async fn list(
         before: cursor(asked.cursor.as_deref())?,
     };
     let most = part.limit;
-    let (seen, rows) = reads.list::<RentalStatus>(part, asked.after).await?;
+    let (at, rows) = reads.list::<RentalStatus>(part, asked.after).await?;
     let rows = rows.into_iter().map(|(at, row)| (at, Summary::from(row))).collect();
-    Ok(Positioned(seen, page(rows, most)))
+    Ok(Positioned(at.position, page(rows, most).degraded(at.degraded_since)))
 }
 
 /// One rental, with its timeline of events and its cancellation's steps.
@@ -167,7 +167,7 @@ async fn one(
     Id(rental): Id<RentalId>,
     Params(asked): Params<After>,
 ) -> Result<Positioned<Whole>, Problem> {
-    let (seen, row) = reads.one::<RentalStatus>(rental.0, asked.after).await?;
+    let (at, row) = reads.one::<RentalStatus>(rental.0, asked.after).await?;
     let Some((row, customer)) = row.and_then(|row| row.customer_id.map(|customer| (row, customer))) else {
         return Err(Problem::unknown("unknown-rental", "there is no such rental"));
     };
@@ -175,7 +175,8 @@ async fn one(
         caller.may_act_for(customer)?;
     }
     let (timeline, cancellation) = (row.timeline.clone(), Cancellation::of(&row.timeline));
-    Ok(Positioned(seen, Whole { summary: row.into(), timeline, cancellation }))
+    let degraded_since = at.degraded_since;
+    Ok(Positioned(at.position, Whole { summary: row.into(), timeline, cancellation, degraded_since }))
 }
 
 /// A row as the list shows it.
@@ -212,6 +213,9 @@ struct Whole {
     timeline: Vec<Entry>,
     /// Null where none was requested.
     cancellation: Option<Cancellation>,
+    /// Since when what happened to it can't be shown; an operator has to look.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    degraded_since: Option<DateTime<Utc>>,
 }
 
 /// How far a cancellation got.

@@ -6,12 +6,11 @@
 //! is while items come and go.
 
 use rentstream_infra::http::Problem;
-use rentstream_infra::log::unsigned;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::Row;
-use crate::reads::Reads;
+use crate::reads::{At, Reads, degraded_since};
 use crate::search;
 use crate::waiting::unavailable;
 
@@ -51,16 +50,18 @@ pub(super) async fn all(
     shop: Option<&str>,
     after: Option<i64>,
     limit: i64,
-) -> Result<(u64, Vec<(i64, Row)>), Problem> {
+) -> Result<(At, Vec<(i64, Row)>), Problem> {
     // One statement, so rows and position are of one moment.
-    let rows = sqlx::query(
-        "SELECT v.position, r.place, r.row FROM views v LEFT JOIN LATERAL (
+    let rows = sqlx::query(concat!(
+        "SELECT v.position, ",
+        degraded_since!(""),
+        ", r.place, r.row FROM views v LEFT JOIN LATERAL (
              SELECT c.registered_position AS place, c.row::text AS row FROM catalogue c
              WHERE c.offered AND c.registered_position > $1 AND ($2::text IS NULL OR c.shop = $2)
              ORDER BY c.registered_position LIMIT $3
          ) r ON true
-         WHERE v.name = 'catalogue' AND v.state = 'serving'",
-    )
+         WHERE v.name = 'catalogue' AND v.state = 'serving'"
+    ))
     .bind(after.unwrap_or(0))
     .bind(shop)
     .bind(limit + 1)
@@ -77,7 +78,7 @@ pub(super) async fn find(
     shop: Option<&str>,
     after: Option<Place>,
     limit: i64,
-) -> Result<(u64, Vec<(Place, Row)>), Problem> {
+) -> Result<(At, Vec<(Place, Row)>), Problem> {
     let as_typed = after.is_none_or(|[score, _]| score >= AS_TYPED);
     if as_typed {
         let found = run(reads, sought, &Matching::AsTyped, shop, after, limit).await?;
@@ -100,7 +101,7 @@ async fn run(
     shop: Option<&str>,
     after: Option<Place>,
     limit: i64,
-) -> Result<(u64, Vec<(Place, Row)>), Problem> {
+) -> Result<(At, Vec<(Place, Row)>), Problem> {
     let statement = statement(words, matching);
     let all: Vec<String> = words.iter().map(|word| prefix(word, matching)).collect();
     let [score, place] = after.unwrap_or([i64::MAX, i64::MAX]);
@@ -158,8 +159,9 @@ fn statement(words: &[String], matching: &Matching) -> String {
         Matching::AsTyped => (AS_TYPED, "2 * ts_rank('{0, 0.3, 0.5, 1}', c.words, $5::tsquery)".to_owned()),
         Matching::Similar => (0, format!("({}) / {}", similarity.join(" + "), similarity.len())),
     };
+    let degraded = degraded_since!("");
     format!(
-        "SELECT v.position, r.score, r.place, r.row FROM views v LEFT JOIN LATERAL (
+        "SELECT v.position, {degraded}, r.score, r.place, r.row FROM views v LEFT JOIN LATERAL (
              -- Rows are written out for the page only, not for all that is found.
              SELECT p.score, p.place, p.row::text AS row FROM (SELECT f.score, f.place, f.row FROM (
                  SELECT {base} + (1000 * ({best} + similarity(split_part(c.letters, E'\\n', 1), $6)))::bigint AS score,
@@ -173,9 +175,9 @@ fn statement(words: &[String], matching: &Matching) -> String {
     )
 }
 
-/// The position that the view has seen, and the rows with what they are sorted by.
-fn read<K>(rows: &[PgRow], key: impl Fn(&PgRow) -> Option<K>) -> (u64, Vec<(K, Row)>) {
-    let seen = rows.first().map_or(0, |row| unsigned(row.get("position")));
+/// How far the view is, and the rows with what they are sorted by.
+fn read<K>(rows: &[PgRow], key: impl Fn(&PgRow) -> Option<K>) -> (At, Vec<(K, Row)>) {
+    let at = At::of(rows.first());
     let found = rows.iter().filter_map(|row| Some((key(row)?, serde_json::from_str(row.get("row")).ok()?)));
-    (seen, found.collect())
+    (at, found.collect())
 }

@@ -72,9 +72,9 @@ pub(super) async fn list(
     };
     let (places, rows): (Vec<i64>, Vec<Value>) = found.rows.into_iter().unzip();
     let rows = answers(&reads, rows).await.into_iter().map(Opened::of);
-    let page = page(places.into_iter().zip(rows).collect(), limit);
+    let page = page(places.into_iter().zip(rows).collect(), limit).degraded(found.degraded_since);
     let as_of = as_of.map(|_| found.seen);
-    Ok(Positioned(found.seen, History { page, as_of, degraded_since: found.degraded_since }))
+    Ok(Positioned(found.seen, History { page, as_of }))
 }
 
 /// A page of the history.
@@ -85,9 +85,6 @@ pub(super) struct History {
     /// The position at which it was so, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     as_of: Option<u64>,
-    /// Since when something of this customer's can't be shown; an operator has to look.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    degraded_since: Option<DateTime<Utc>>,
 }
 
 /// The history as it is.
