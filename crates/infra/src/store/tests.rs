@@ -370,6 +370,8 @@ async fn what_is_taken_for_new_and_is_not_is_looked_for() {
     let (points, position) = store.run(Deposited(id), None).await.unwrap();
 
     assert_eq!((points, position), (350, 5));
+    assert_whole(&log).await;
+}
 
 /// A deposit as a program would write it that is newer than this one: its shape would fit.
 fn from_the_future(id: Uuid, version: u64) -> crate::log::Append {
