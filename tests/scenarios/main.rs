@@ -7,6 +7,7 @@ mod bonus;
 mod cancelling;
 mod crashing;
 mod delivering;
+mod deployed;
 mod depositing;
 mod due_dates;
 mod entrance;

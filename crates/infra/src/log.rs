@@ -78,6 +78,16 @@ impl Log {
         MIGRATIONS.run(&self.pool).await
     }
 
+    /// Whether the schema has all that this program needs; it may have more, when a newer one is rolled back.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached, or has no schema at all.
+    pub async fn is_migrated(&self) -> Result<bool, sqlx::Error> {
+        let made = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success");
+        let made: Option<i64> = made.fetch_one(&self.pool).await?;
+        Ok(made >= MIGRATIONS.iter().map(|migration| migration.version).max())
+    }
+
     /// The connections, for what is kept beside the events: keys, answers, notices.
     pub fn pool(&self) -> &PgPool {
         &self.pool

@@ -49,7 +49,19 @@ enum Subcommands {
     /// Tells customers over the channels that are set: e-mail, webhook, KakaoTalk.
     Notify,
     /// Brings the log's schema up to date.
-    Migrate,
+    Migrate {
+        /// Change nothing, wait until somebody has brought it up to date.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Asks a running role whether it can take its work; fails if it can't.
+    Health {
+        /// What to ask; /health/ready where RENTSTREAM_LISTEN says if nothing is said.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// A payment gateway that moves no money, to try things out with.
+    Sandbox,
     /// Rebuilds a view from the log while the old rows serve.
     Rebuild {
         /// Which.
@@ -120,7 +132,11 @@ fn main() -> ExitCode {
             Subcommands::Relay => roles::relay(settings, shutdown).await,
             Subcommands::React { processes } => roles::react(settings, &processes, shutdown).await,
             Subcommands::Notify => roles::notify(settings, shutdown).await,
-            Subcommands::Migrate => unless(&shutdown, roles::migrate(settings)).await,
+            Subcommands::Migrate { wait } => unless(&shutdown, roles::migrate(settings, wait)).await,
+            Subcommands::Health { url } => {
+                health::ask(url.unwrap_or_else(|| health::here(settings.listen))).await
+            }
+            Subcommands::Sandbox => roles::sandbox(settings, shutdown).await,
             Subcommands::Rebuild { view } => unless(&shutdown, rebuild::run(settings, &view)).await,
             Subcommands::Parked(what) => unless(&shutdown, parked::run(settings, what)).await,
             Subcommands::Check => unless(&shutdown, check::run(settings)).await,

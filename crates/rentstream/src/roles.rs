@@ -17,7 +17,7 @@ use rentstream_infra::log::{Log, pause};
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
-use rentstream_infra::{http, notices, reactor, relay as mirror};
+use rentstream_infra::{http, notices, reactor, relay as mirror, sandbox as gateway_sandbox};
 use rentstream_projections::reads::Reads;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
@@ -35,6 +35,10 @@ use crate::{health, token};
 const CONNECTIONS: u32 = 16;
 /// How long a start waits for the views' Postgres.
 const PREPARE: Duration = Duration::from_secs(2);
+/// How often a schema that somebody else makes is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// What the sandbox gateway keeps in the data folder.
+pub(crate) const SANDBOX_JOURNAL: &str = "sandbox-gateway.jsonl";
 /// How long admitted requests may take to finish on shutdown.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -243,11 +247,36 @@ pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Re
     Ok(())
 }
 
-/// The log's schema.
-pub(crate) async fn migrate(settings: Settings) -> Result<()> {
-    log(&settings)?.migrate().await.context("migrate the log")?;
+/// The log's schema: brings it up to date, or waits until somebody has.
+pub(crate) async fn migrate(settings: Settings, wait: bool) -> Result<()> {
+    let log = log(&settings)?;
+    if wait {
+        migrated(&log).await;
+    } else {
+        log.migrate().await.context("migrate the log")?;
+    }
     info!("The log's schema is up to date");
     Ok(())
+}
+
+async fn migrated(log: &Log) {
+    loop {
+        match log.is_migrated().await {
+            Ok(true) => return,
+            Ok(false) => info!("The log's schema is older than this program, will look again"),
+            Err(error) => warn!(%error, "The log has no schema to be seen yet, will look again"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// A payment gateway that moves no money, to try things out with.
+pub(crate) async fn sandbox(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let listener = listen(settings.listen).await?;
+    tokio::fs::create_dir_all(&settings.data).await.context("make the data folder (RENTSTREAM_DATA)")?;
+    info!(address = %settings.listen, "The sandbox gateway listens");
+    let journal = settings.data.join(SANDBOX_JOURNAL);
+    gateway_sandbox::serve(listener, Some(journal), shutdown).await.context("serve the sandbox gateway")
 }
 
 pub(crate) fn spawn_projectors(

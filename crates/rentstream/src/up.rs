@@ -176,7 +176,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
             .context("listen for the sandbox gateway")?;
         settings.gateway_url = Some(format!("http://{}", gateway.local_addr()?));
         settings.gateway_key = Some(SANDBOX_KEY.to_owned());
-        let journal = settings.data.join("sandbox-gateway.jsonl");
+        let journal = settings.data.join(roles::SANDBOX_JOURNAL);
         tasks.spawn(sandbox::serve(gateway, Some(journal), background.clone()));
     }
     let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
