@@ -1,12 +1,13 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: help run test contract bench lint servers
+.PHONY: help run test contract bench lint deploy-check servers
 
 help:
 	@echo "make run        install what is missing, start the shop's backend, say what to try next"
 	@echo "make test       install what is missing, pass all tests"
 	@echo "make contract   hold the running system against its own description (schemathesis)"
 	@echo "make bench      take the figures of docs/benchmarks.md; ONLY=store,hot takes some sections"
+	@echo "make deploy-check  check deploy/: image, compose, Kubernetes; without a cluster and without Docker"
 	@echo "make lint       formatting, clippy, dependency rules"
 
 servers:
@@ -21,6 +22,9 @@ test: servers
 
 contract: servers
 	@sh tests/contract/run.sh
+
+deploy-check:
+	@sh deploy/check.sh
 
 bench: servers
 	cargo build --release --bin rentstream
