@@ -1,23 +1,25 @@
 //! The program's own log, and the signals that end it.
 
-use rentstream_infra::settings::LogFormat;
+use rentstream_infra::settings::{LogFormat, SettingError, Settings, list};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged where RUST_LOG says nothing.
-const FILTER: &str = "info,sqlx=warn,async_nats=warn,tower_http=info";
-
 /// Starts logging to standard error, so that what a command prints can be piped.
-pub(crate) fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
+///
+/// # Errors
+/// When RUST_LOG is no filter.
+pub(crate) fn start(settings: &Settings) -> Result<(), SettingError> {
+    let filter =
+        EnvFilter::try_new(&settings.log).map_err(|_| SettingError::new(&list::LOG, "not a filter"))?;
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match format {
+    match settings.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
     }
+    Ok(())
 }
 
 /// Begins the shutdown on SIGTERM and SIGINT; what was admitted is finished.

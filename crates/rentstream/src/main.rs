@@ -14,11 +14,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rentstream_infra::http::auth::Role;
-use rentstream_infra::settings::Settings;
+use rentstream_infra::settings::{Given, Settings};
 use tokio_util::sync::CancellationToken;
 
 /// The backend of a shop that rents things out or sells them for delivery. Settings come from the
-/// environment; see .env.example.
+/// environment; see .env.example and `rentstream config`.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -80,6 +80,8 @@ enum Subcommands {
         #[arg(long = "shop", value_name = "SHOP")]
         shops: Vec<demo::Shop>,
     },
+    /// Prints every setting that is in force and where it comes from, without secrets.
+    Config,
     /// Mints a token for trying things out.
     Token {
         /// What the bearer is to the shop.
@@ -111,14 +113,18 @@ async fn unless(
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let settings = match Settings::from_env() {
-        Ok(settings) => settings,
+    let given = Given::read(|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()));
+    let started = given.and_then(|given| Ok((Settings::of(&given)?, given))).and_then(|(settings, given)| {
+        logs::start(&settings)?;
+        Ok((settings, given))
+    });
+    let (settings, given) = match started {
+        Ok(started) => started,
         Err(error) => {
             eprintln!("rentstream: {error}");
             return ExitCode::from(2);
         }
     };
-    logs::start(settings.log_format);
     // TLS by ring everywhere; two providers in one program would be none.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let run = async {
@@ -141,6 +147,10 @@ fn main() -> ExitCode {
             Subcommands::Parked(what) => unless(&shutdown, parked::run(settings, what)).await,
             Subcommands::Check => unless(&shutdown, check::run(settings)).await,
             Subcommands::Demo { url, shops } => demo::run(settings, url.as_deref(), &shops, shutdown).await,
+            Subcommands::Config => {
+                print!("{given}");
+                Ok(())
+            }
             Subcommands::Token { role, sub, hours } => token::run(&settings, role, &sub, hours),
         }
     };

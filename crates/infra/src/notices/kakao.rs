@@ -13,25 +13,24 @@ use serde_json::json;
 
 use super::post::{Endpoint, answered, send};
 use super::{Channel, Delivery, Failure, Letter};
+use crate::settings::list::{KAKAO_TOKEN, KAKAO_URL};
 use crate::settings::{Get, SettingError};
 
 const PATH: &str = "/v2/api/talk/memo/default/send";
 /// Kakao's text template takes no more characters.
 const LONGEST: usize = 200;
-const URL: &str = "the address of Kakao's API, https://kapi.kakao.com";
-const TOKEN: &str = "an access token of Kakao Login with the scope talk_message";
 
 struct Kakao(Endpoint);
 
 pub(super) fn configure(get: Get<'_>) -> Result<Option<Arc<dyn Channel>>, SettingError> {
-    let Some(url) = get("KAKAO_URL") else { return Ok(None) };
-    let token = get("KAKAO_TOKEN").ok_or_else(|| SettingError::new("KAKAO_TOKEN", "not set", TOKEN))?;
+    let Some(url) = get(&KAKAO_URL) else { return Ok(None) };
+    let token = get(&KAKAO_TOKEN).ok_or_else(|| SettingError::new(&KAKAO_TOKEN, "not set"))?;
     let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-        .map_err(|_| SettingError::new("KAKAO_TOKEN", "not a token", TOKEN))?;
+        .map_err(|_| SettingError::new(&KAKAO_TOKEN, "not a token"))?;
     bearer.set_sensitive(true);
     let url = format!("{}{PATH}", url.trim_end_matches('/'));
     let headers = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
-    Ok(Some(Arc::new(Kakao(Endpoint::new("KAKAO_URL", &url, headers, URL)?))))
+    Ok(Some(Arc::new(Kakao(Endpoint::new(&KAKAO_URL, &url, headers)?))))
 }
 
 /// The Korean words, and which rental they are about; Kakao gives messages no id.

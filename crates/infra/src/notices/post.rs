@@ -7,7 +7,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 
 use super::Failure;
-use crate::settings::SettingError;
+use crate::settings::{Setting, SettingError};
 
 /// An endpoint that gives no answer within this has failed.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -20,14 +20,9 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// An endpoint at an address that was set, with headers that every post carries.
-    pub(super) fn new(
-        name: &'static str,
-        url: &str,
-        headers: HeaderMap,
-        should: &'static str,
-    ) -> Result<Self, SettingError> {
+    pub(super) fn new(setting: &Setting, url: &str, headers: HeaderMap) -> Result<Self, SettingError> {
         // The address may hold a secret, so it isn't repeated.
-        let wrong = || SettingError::new(name, "not such an address", should);
+        let wrong = || SettingError::new(setting, "not such an address");
         let url = Url::parse(url).map_err(|_| wrong())?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(wrong());
@@ -45,7 +40,7 @@ impl Endpoint {
         }
         let http = builder
             .build()
-            .map_err(|_| SettingError::new(name, "an address whose TLS can't be set up", should))?;
+            .map_err(|_| SettingError::new(setting, "an address whose TLS can't be set up"))?;
         Ok(Self { http, url })
     }
 

@@ -10,10 +10,9 @@ use lettre::transport::smtp::{AsyncSmtpTransportBuilder, Error};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::{Channel, Delivery, Failure, Letter};
+use crate::settings::list::{SMTP_FROM, SMTP_URL};
 use crate::settings::{Get, SettingError};
 
-const URL: &str = "a mail server's address, as in smtps://user:password@mail.example or smtp://mail.example:587?tls=required";
-const FROM: &str = "who e-mails are from, as in The Library <library@shop.example>";
 /// A mail server that is silent for so long has failed.
 const SILENCE: Duration = Duration::from_secs(10);
 /// What a mail server says of our own name and password; that's put right, and then it's tried again.
@@ -29,13 +28,12 @@ struct Smtp {
 }
 
 pub(super) fn configure(get: Get<'_>) -> Result<Option<Arc<dyn Channel>>, SettingError> {
-    let Some(url) = get("SMTP_URL") else { return Ok(None) };
+    let Some(url) = get(&SMTP_URL) else { return Ok(None) };
     // It may hold a password, so it isn't repeated.
-    let wrong = || SettingError::new("SMTP_URL", "not such an address", URL);
+    let wrong = || SettingError::new(&SMTP_URL, "not such an address");
     let builder = Transport::from_url(&url).map_err(|_| wrong())?.timeout(Some(SILENCE));
-    let from = get("SMTP_FROM").ok_or_else(|| SettingError::new("SMTP_FROM", "not set", FROM))?;
-    let from =
-        from.parse().map_err(|_| SettingError::new("SMTP_FROM", "not a sender that can be used", FROM))?;
+    let from = get(&SMTP_FROM).ok_or_else(|| SettingError::new(&SMTP_FROM, "not set"))?;
+    let from = from.parse().map_err(|_| SettingError::new(&SMTP_FROM, "not a sender that can be used"))?;
     Ok(Some(Arc::new(Smtp { from, builder, transport: OnceLock::new() })))
 }
 

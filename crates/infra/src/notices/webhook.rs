@@ -14,10 +14,8 @@ use sha2::Sha256;
 
 use super::post::{Endpoint, answered, send};
 use super::{Channel, Delivery, Failure, Letter};
+use crate::settings::list::{WEBHOOK_SECRET, WEBHOOK_URL};
 use crate::settings::{Get, SettingError};
-
-const URL: &str = "an address to post to, as in https://shop.example/hooks";
-const SECRET: &str = "whsec_ and 24 to 64 random bytes as base64";
 
 struct Webhook {
     endpoint: Endpoint,
@@ -25,11 +23,10 @@ struct Webhook {
 }
 
 pub(super) fn configure(get: Get<'_>) -> Result<Option<Arc<dyn Channel>>, SettingError> {
-    let Some(url) = get("WEBHOOK_URL") else { return Ok(None) };
-    let secret =
-        get("WEBHOOK_SECRET").ok_or_else(|| SettingError::new("WEBHOOK_SECRET", "not set", SECRET))?;
-    let key = key(&secret).ok_or_else(|| SettingError::new("WEBHOOK_SECRET", "not a secret", SECRET))?;
-    let endpoint = Endpoint::new("WEBHOOK_URL", &url, HeaderMap::new(), URL)?;
+    let Some(url) = get(&WEBHOOK_URL) else { return Ok(None) };
+    let secret = get(&WEBHOOK_SECRET).ok_or_else(|| SettingError::new(&WEBHOOK_SECRET, "not set"))?;
+    let key = key(&secret).ok_or_else(|| SettingError::new(&WEBHOOK_SECRET, "not a secret"))?;
+    let endpoint = Endpoint::new(&WEBHOOK_URL, &url, HeaderMap::new())?;
     Ok(Some(Arc::new(Webhook { endpoint, key })))
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use reqwest::Url;
 
+use super::list::{JWKS_URL, OIDC_AUDIENCE, OIDC_ISSUER, OIDC_ROLE_CLAIM};
 use super::{Get, SettingError, url};
 use crate::http::auth::ISSUER;
 
@@ -21,37 +22,32 @@ pub struct Oidc {
     pub role_claim: Option<String>,
 }
 
-const JWKS_URL: &str = "RENTSTREAM_JWKS_URL";
-const OIDC_ISSUER: &str = "RENTSTREAM_OIDC_ISSUER";
-const OIDC_AUDIENCE: &str = "RENTSTREAM_OIDC_AUDIENCE";
-const OIDC_ROLE_CLAIM: &str = "RENTSTREAM_OIDC_ROLE_CLAIM";
-
 impl Oidc {
     /// Reads them.
     pub(super) fn from(get: Get<'_>) -> Result<Option<Self>, SettingError> {
-        let wrong = |name, problem: &str, should| SettingError { name, problem: problem.into(), should };
-        let address = "the address of an identity provider's keys, as in https://id.example.com/jwks.json";
-        let Some(keys) = url(get, JWKS_URL, &["https://", "http://"], address)? else {
-            return match [OIDC_ISSUER, OIDC_AUDIENCE, OIDC_ROLE_CLAIM]
-                .into_iter()
-                .find(|name| get(name).is_some())
-            {
-                Some(name) => {
-                    Err(wrong(name, "set without RENTSTREAM_JWKS_URL", "set beside it or left out"))
-                }
+        let Some(keys) = url(get, &JWKS_URL, &["https://", "http://"])? else {
+            let beside = [OIDC_ISSUER, OIDC_AUDIENCE, OIDC_ROLE_CLAIM];
+            return match beside.iter().find(|setting| get(setting).is_some()) {
+                Some(setting) => Err(SettingError::Wrong {
+                    name: setting.name,
+                    problem: "set without RENTSTREAM_JWKS_URL".to_owned(),
+                    should: "set beside it or left out",
+                }),
                 None => Ok(None),
             };
         };
-        let jwks_url = keys.parse().map_err(|_| wrong(JWKS_URL, "not such an address", address))?;
-        let needed = |name, should| get(name).ok_or_else(|| wrong(name, "not set", should));
-        let issuer =
-            needed(OIDC_ISSUER, "what the provider's tokens say in `iss`, as RENTSTREAM_JWKS_URL is set")?;
+        let jwks_url = keys.parse().map_err(|_| SettingError::new(&JWKS_URL, "not such an address"))?;
+        let needed = |setting| get(setting).ok_or_else(|| SettingError::new(setting, "not set"));
+        let issuer = needed(&OIDC_ISSUER)?;
         if issuer == ISSUER {
-            return Err(wrong(OIDC_ISSUER, "the issuer of the shop's own tokens", "the provider's"));
+            return Err(SettingError::Wrong {
+                name: OIDC_ISSUER.name,
+                problem: "the issuer of the shop's own tokens".to_owned(),
+                should: "the provider's",
+            });
         }
-        let audience =
-            needed(OIDC_AUDIENCE, "what tokens for this shop say in `aud`, as RENTSTREAM_JWKS_URL is set")?;
-        Ok(Some(Self { jwks_url, issuer, audience, role_claim: get(OIDC_ROLE_CLAIM) }))
+        let audience = needed(&OIDC_AUDIENCE)?;
+        Ok(Some(Self { jwks_url, issuer, audience, role_claim: get(&OIDC_ROLE_CLAIM) }))
     }
 }
 
