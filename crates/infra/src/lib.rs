@@ -19,7 +19,7 @@ pub mod log;
 pub mod metrics;
 pub mod notices;
 pub mod parking;
-mod place;
+pub mod place;
 pub mod reactor;
 pub mod reader;
 pub mod relay;

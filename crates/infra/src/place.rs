@@ -1,9 +1,72 @@
 //! A reader's place in the log, where it's kept in the log's own database, and the keys that it parked.
+//!
+//! It's restored with the log, so it's ahead of it only where somebody restored one without the other.
 
 use sqlx::{PgConnection, PgPool, Row};
 use tracing::warn;
 
-use crate::log::{Recorded, signed, unsigned};
+use crate::log::{Log, Recorded, signed, unsigned};
+
+/// A reader whose place is ahead of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// The process, or the notice channel.
+    pub reader: String,
+    /// Up to where it has read.
+    pub position: u64,
+    /// Where the log ends.
+    pub head: u64,
+}
+
+impl std::fmt::Display for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reader, position, head } = self;
+        write!(
+            f,
+            "{reader} has read up to position {position}, the log ends at {head}: its place is another log's. It has \
+             no state, so let it read this one from the start: rentstream react --reset-places"
+        )
+    }
+}
+
+/// The readers whose places are ahead of the log.
+///
+/// # Errors
+/// When Postgres can't be reached.
+pub async fn ahead(log: &Log) -> Result<Vec<Ahead>, sqlx::Error> {
+    sqlx::query(
+        "SELECT c.reader, c.position, h.position AS head FROM checkpoints c, log_head h
+         WHERE c.position > h.position ORDER BY c.reader",
+    )
+    .try_map(|row: sqlx::postgres::PgRow| {
+        Ok(Ahead {
+            reader: row.try_get("reader")?,
+            position: unsigned(row.try_get("position")?),
+            head: unsigned(row.try_get("head")?),
+        })
+    })
+    .fetch_all(log.pool())
+    .await
+}
+
+/// Lets the readers whose places are ahead of the log read it from the start, and gives their names. What they wrote
+/// down to do is forgotten: they find it again. What is done already they find done, and what was told is not told
+/// again.
+///
+/// # Errors
+/// When Postgres can't be reached.
+pub async fn reset(log: &Log) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "WITH reset AS (
+             UPDATE checkpoints c SET position = 0 FROM log_head h WHERE c.position > h.position RETURNING c.reader
+         ), forgotten AS (
+             DELETE FROM tasks t USING reset r WHERE t.process = r.reader
+         )
+         SELECT r.reader FROM reset r ORDER BY r.reader",
+    )
+    .fetch_all(log.pool())
+    .await
+}
 
 /// The position up to which a reader has read; 0 for a new one.
 pub(crate) async fn checkpoint(pool: &PgPool, reader: &str) -> Result<u64, sqlx::Error> {
@@ -54,4 +117,33 @@ pub(crate) async fn park(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn a_place_ahead_of_the_log_is_noticed_and_reset_with_its_tasks() {
+        let log = testing::log().await;
+        testing::fill(&log, 5).await;
+        sqlx::raw_sql(
+            "INSERT INTO checkpoints VALUES ('fulfilling', 9), ('renting', 5);
+             INSERT INTO tasks (process, subject, woken_at, due_at)
+             SELECT r.reader, gen_random_uuid(), 5, now() FROM checkpoints r",
+        )
+        .execute(log.pool())
+        .await
+        .unwrap();
+        let found = ahead(&log).await.unwrap();
+        assert_eq!(found, [Ahead { reader: "fulfilling".to_owned(), position: 9, head: 5 }]);
+        assert_eq!(reset(&log).await.unwrap(), ["fulfilling"]);
+        assert_eq!(ahead(&log).await.unwrap(), []);
+        assert_eq!(checkpoint(log.pool(), "fulfilling").await.unwrap(), 0);
+        assert_eq!(checkpoint(log.pool(), "renting").await.unwrap(), 5);
+        let tasks: Vec<String> =
+            sqlx::query_scalar("SELECT process FROM tasks").fetch_all(log.pool()).await.unwrap();
+        assert_eq!(tasks, ["renting"]);
+    }
 }

@@ -3,7 +3,10 @@
 //! The stream is its own checkpoint: stream sequence = position − base, so what is to be published next is
 //! read from what the stream holds. Each publish names the sequence that it expects last, so a second relay,
 //! a retry after a crash or a slow network is refused by the server instead of doubling or swapping events.
+//! Every page is read from the event that was sent last, so a log that was restored to an earlier moment is noticed
+//! before anything is published from it.
 
+mod mirror;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +15,6 @@ use std::time::Duration;
 
 use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
-use async_nats::jetstream::stream::{Config, StorageType};
 use async_nats::jetstream::{self, Context};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -20,6 +22,8 @@ use rentstream_domain::Event;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
+
+pub use mirror::{Foreign, Mirror, Unlike};
 
 use crate::log::{Log, Recorded, pause};
 use crate::metrics::{METRICS, gauge};
@@ -37,90 +41,54 @@ const IN_FLIGHT: usize = 2;
 const POLL: Duration = Duration::from_millis(500);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_millis(500);
-/// A new stream begins this many events before the log's head; older ones are read from Postgres.
-const BACKLOG: u64 = 100_000;
-/// JetStream keeps events for two weeks at most; older ones are read from Postgres.
-const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
-
 /// Why the relay had to begin anew.
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
-    #[error("the log can't be read: {0}")]
-    Log(#[from] sqlx::Error),
+    #[error(transparent)]
+    Unlike(#[from] Unlike),
     #[error("JetStream: {0}")]
     Nats(String),
     #[error("another relay published first")]
     Overtaken,
-    #[error("the stream holds position {mirrored}, the log only {head}: it mirrors another log")]
-    Ahead { mirrored: u64, head: u64 },
+}
+
+impl From<sqlx::Error> for RelayError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Unlike(error.into())
+    }
 }
 
 fn nats(error: impl std::fmt::Display) -> RelayError {
     RelayError::Nats(error.to_string())
 }
 
-/// What a mirror holds: JetStream's stream and how its sequences map to positions.
-#[derive(Clone, Debug)]
-pub struct Mirror {
-    /// The stream.
-    pub stream: jetstream::stream::Stream,
-    /// Stream sequence + base = position.
-    pub base: u64,
+fn context(client: async_nats::Client) -> Context {
+    jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client)
 }
 
-impl Mirror {
-    /// Finds the stream.
-    ///
-    /// # Errors
-    /// When NATS can't be reached, there's no stream yet, or it isn't one of ours.
-    pub async fn open(context: &Context) -> Result<Self, String> {
-        let stream = context.get_stream(STREAM).await.map_err(|error| error.to_string())?;
-        let description = stream.cached_info().config.description.as_deref().unwrap_or_default();
-        let base = description
-            .rsplit_once("base=")
-            .and_then(|(_, base)| base.parse().ok())
-            .ok_or_else(|| format!("the stream {STREAM} has no base in its description {description:?}"))?;
-        Ok(Self { stream, base })
-    }
-
-    /// The position of the last event in the stream.
-    pub fn position(&self) -> u64 {
-        self.base + self.stream.cached_info().state.last_sequence
-    }
-
-    /// The position of the first event that the stream still keeps.
-    pub fn first_position(&self) -> u64 {
-        self.base + self.stream.cached_info().state.first_sequence.max(1)
-    }
-
-    async fn make(context: &Context, base: u64, max_bytes: i64) -> Result<(), RelayError> {
-        let config = Config {
-            name: STREAM.to_owned(),
-            description: Some(format!(
-                "The mirror of Rentstream's log; position = sequence + base; base={base}"
-            )),
-            subjects: vec!["rentstream.*.*.*.*".to_owned()],
-            storage: StorageType::File,
-            max_bytes,
-            max_age: MAX_AGE,
-            // Deletes would leave holes in what must be the log, event by event.
-            deny_delete: true,
-            allow_direct: true,
-            ..Config::default()
-        };
-        context.create_stream(config).await.map_err(nats)?;
-        info!(base, max_bytes, "Made the stream {STREAM}");
-        Ok(())
-    }
+/// Makes a new stream from the log, in place of the one that's there.
+///
+/// # Errors
+/// When NATS or the log can't be reached.
+pub async fn reset(log: &Log, client: async_nats::Client, max_bytes: i64) -> Result<(), Unlike> {
+    Mirror::reset(&context(client), log, max_bytes).await
 }
 
 /// Relays until shutdown. What fails is tried again; nothing that fails here loses an event.
-pub async fn run(log: Log, client: async_nats::Client, max_bytes: i64, shutdown: CancellationToken) {
-    let context = jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(5)).build(client);
+///
+/// # Errors
+/// When the stream mirrors another log. Nothing is published then; an operator decides.
+pub async fn run(
+    log: Log,
+    client: async_nats::Client,
+    max_bytes: i64,
+    shutdown: CancellationToken,
+) -> Result<(), Foreign> {
+    let context = context(client);
     let mut failures = 0_u32;
     while !shutdown.is_cancelled() {
         let ended = tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return Ok(()),
             ended = relay(&log, &context, max_bytes, &mut failures) => ended,
         };
         failures += 1;
@@ -128,6 +96,7 @@ pub async fn run(log: Log, client: async_nats::Client, max_bytes: i64, shutdown:
             Err(RelayError::Overtaken) => {
                 debug!("Another relay is at work, reading anew what the stream holds")
             }
+            Err(RelayError::Unlike(Unlike::Foreign(foreign))) => return Err(foreign),
             // Say it when it begins and then once in a while, not twice a second.
             Err(error) if failures == 1 || failures.is_multiple_of(60) => {
                 warn!(%error, failures, "The relay stands still, will try again; orders are taken meanwhile");
@@ -137,6 +106,7 @@ pub async fn run(log: Log, client: async_nats::Client, max_bytes: i64, shutdown:
         }
         pause(&shutdown, RETRY).await;
     }
+    Ok(())
 }
 
 async fn relay(
@@ -146,29 +116,25 @@ async fn relay(
     failures: &mut u32,
 ) -> Result<std::convert::Infallible, RelayError> {
     let mut woken = log.woken();
+    let mirror = Mirror::ensure(context, log, max_bytes).await?;
+    let (position, last) = (mirror.position(), mirror.compare(log).await?);
     let head = log.head().await?;
-    let mirror = match context.get_stream(STREAM).await {
-        Ok(_) => Mirror::open(context).await.map_err(nats)?,
-        Err(error) if missing(&error) => {
-            Mirror::make(context, head.saturating_sub(BACKLOG), max_bytes).await?;
-            Mirror::open(context).await.map_err(nats)?
-        }
-        Err(error) => return Err(nats(error)),
-    };
-    let position = mirror.position();
-    if position > head {
-        return Err(RelayError::Ahead { mirrored: position, head });
-    }
     info!(position, head, base = mirror.base, "Relaying from what the stream holds");
     *failures = 0;
-    let mut publisher =
-        Publisher { context, base: mirror.base, sent: position, confirmed: position, acks: VecDeque::new() };
+    let mut publisher = Publisher {
+        context,
+        base: mirror.base,
+        sent: position,
+        last,
+        confirmed: position,
+        acks: VecDeque::new(),
+    };
     loop {
         woken.mark_unchanged();
         METRICS.relay_position.set(gauge(publisher.confirmed));
         METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
         // While the pages before are on their way.
-        let page = log.page(publisher.sent, PAGE).await?;
+        let page = publisher.next(log).await?;
         if !page.is_empty() {
             publisher.send(&page).await?;
             publisher.confirm(IN_FLIGHT).await?;
@@ -184,11 +150,6 @@ async fn relay(
     }
 }
 
-fn missing(error: &jetstream::context::GetStreamError) -> bool {
-    use jetstream::context::GetStreamErrorKind;
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404)
-}
-
 /// Publishes page after page, without waiting for each event's acknowledgement.
 ///
 /// Every message names the sequence that it expects last. So a message that is lost or refused has all later ones
@@ -198,6 +159,8 @@ struct Publisher<'a> {
     base: u64,
     /// The position up to which events were sent.
     sent: u64,
+    /// The id of the event there, where it's known.
+    last: Option<Uuid>,
     /// The position up to which the stream is known to hold them.
     confirmed: u64,
     /// Of each page that was sent and isn't confirmed: its last position, and the answer to come.
@@ -205,6 +168,23 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
+    /// What follows the event that was sent last, if that is still where it was in the log.
+    async fn next(&self, log: &Log) -> Result<Vec<Recorded>, RelayError> {
+        let Some(last) = self.last else { return Ok(log.page(self.sent, PAGE).await?) };
+        let mut page = log.page(self.sent - 1, PAGE + 1).await?;
+        match page.first() {
+            Some(first) if first.event_id == last => {
+                page.remove(0);
+                Ok(page)
+            }
+            Some(_) => Err(Unlike::from(Foreign::Differs { position: self.sent }).into()),
+            None => {
+                let head = log.head().await?;
+                Err(Unlike::from(Foreign::Ahead { mirrored: self.sent, head }).into())
+            }
+        }
+    }
+
     async fn send(&mut self, page: &[Recorded]) -> Result<(), RelayError> {
         let Some((last, others)) = page.split_last() else { return Ok(()) };
         let client = self.context.client();
@@ -215,7 +195,7 @@ impl Publisher<'_> {
         let (subject, headers, payload) = self.message(last)?;
         let ack = self.context.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
         self.acks.push_back((last.position, ack));
-        self.sent = last.position;
+        (self.sent, self.last) = (last.position, Some(last.event_id));
         Ok(())
     }
 

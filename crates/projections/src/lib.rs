@@ -8,6 +8,7 @@
 //! → rows), [`tables`] (where the rows are), [`rebuild`], [`parking`] (what could not be applied), then [`api`] and [`reads`] (rows → HTTP)
 //! with [`waiting`] and [`paging`].
 
+pub mod ahead;
 pub mod api;
 #[cfg(test)]
 mod fixtures;

@@ -8,8 +8,9 @@ use rentstream_infra::reader::Handled;
 use sqlx::Executor;
 use tracing::info;
 
+use crate::ahead::OF_ANOTHER_LOG;
 use crate::projector::apply;
-use crate::tables::{Tables, begin, index, serve, serving, sweep};
+use crate::tables::{Generation, Tables, begin, index, serve, serving, sweep};
 use crate::view::Definition;
 
 /// Events folded at once.
@@ -62,7 +63,12 @@ pub async fn run(
             .bind(view.name)
             .execute(&mut *tx)
             .await?;
-        if serving(&mut tx, view.name).await?.is_some_and(|old| old.position > position) {
+        // Where rows of another log serve, how far they are says nothing.
+        let head = log.head().await?;
+        let further = |old: Generation| {
+            old.position > position && old.position <= head && old.version != OF_ANOTHER_LOG
+        };
+        if serving(&mut tx, view.name).await?.is_some_and(further) {
             continue;
         }
         serve(&mut tx, view, generation).await?;

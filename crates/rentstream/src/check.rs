@@ -1,10 +1,12 @@
-//! `rentstream check`: the standing invariants over the whole log, and mirror against log.
+//! `rentstream check`: the standing invariants over the whole log; mirror, views and readers' places against log.
 
 use anyhow::{Context, Result, bail};
 use rentstream_domain::check::Check;
-use rentstream_infra::log::Recorded;
-use rentstream_infra::relay::Mirror;
+use rentstream_infra::log::Log;
+use rentstream_infra::place;
+use rentstream_infra::relay::{Mirror, Unlike};
 use rentstream_infra::settings::Settings;
+use rentstream_projections::ahead;
 
 use crate::{roles, up};
 
@@ -46,6 +48,7 @@ pub(crate) async fn run(settings: Settings) -> Result<()> {
     println!("{position} events, {problems} violations, {} under way", unfinished.len());
 
     problems += mirror(&settings, position).await?;
+    problems += readers(&settings, &log).await?;
     if problems > 0 {
         bail!("{problems} problems");
     }
@@ -66,26 +69,40 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
             return Ok(1);
         }
     };
-    let mirrored = mirror.position();
     let log = roles::log(settings)?;
-    let head = log.head().await?;
-    if mirrored > head {
-        println!("mirror: holds {mirrored}, the log only {head}: it mirrors another log");
-        return Ok(1);
-    }
-    if mirrored > mirror.base {
-        let message = mirror
-            .stream
-            .get_raw_message(mirrored - mirror.base)
-            .await
-            .context("read the mirror's last event")?;
-        let id = serde_json::from_slice(&message.payload).map(|held: Recorded| held.event_id);
-        let recorded = log.at(&[mirrored.cast_signed()]).await?;
-        if recorded.first().is_none_or(|recorded| !matches!(id, Ok(id) if id == recorded.event_id)) {
-            println!("mirror: position {mirrored} holds what the log doesn't have there");
+    match mirror.compare(&log).await {
+        Ok(_) => {}
+        Err(Unlike::Foreign(foreign)) => {
+            println!("mirror: {foreign}");
             return Ok(1);
         }
+        Err(error) => return Err(error).context("compare mirror and log"),
     }
+    let (mirrored, head) = (mirror.position(), log.head().await?);
     println!("mirror: {mirrored} of {head} (checked up to {read}), {} to go", head - mirrored);
     Ok(0)
+}
+
+/// Whether a reader has seen what the log doesn't have.
+async fn readers(settings: &Settings, log: &Log) -> Result<u64> {
+    let mut problems = 0;
+    for ahead in place::ahead(log).await.context("read the readers' places")? {
+        problems += 1;
+        println!("places: {ahead}");
+    }
+    if settings.views_database_url.is_none() {
+        println!("views: VIEWS_DATABASE_URL is not set, not compared");
+        return Ok(problems);
+    }
+    match ahead::views(log, &roles::tables(settings)?).await {
+        Ok(views) => {
+            for ahead in views {
+                problems += 1;
+                println!("views: {ahead}");
+            }
+        }
+        // They are made from the log, and may not be yet.
+        Err(error) => println!("views: not compared: {error}"),
+    }
+    Ok(problems)
 }

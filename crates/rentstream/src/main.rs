@@ -40,11 +40,18 @@ enum Subcommands {
         views: Vec<String>,
     },
     /// Copies the log to NATS JetStream.
-    Relay,
+    Relay {
+        /// Makes a new stream from the log in place of the one that's there, and ends. Readers follow.
+        #[arg(long)]
+        reset_stream: bool,
+    },
     /// Runs the processes: renting, depositing, fulfilling, cancelling, returning, watching.
     React {
         /// Which; all of them where none is named.
         processes: Vec<String>,
+        /// Lets processes and notice channels that are ahead of the log read it from the start, and ends.
+        #[arg(long)]
+        reset_places: bool,
     },
     /// Tells customers over the channels that are set: e-mail, webhook, KakaoTalk.
     Notify,
@@ -135,8 +142,10 @@ fn main() -> ExitCode {
             Subcommands::CommandApi => roles::command_api(settings, shutdown).await,
             Subcommands::QueryApi => roles::query_api(settings, shutdown).await,
             Subcommands::Project { views } => roles::project(settings, &views, shutdown).await,
-            Subcommands::Relay => roles::relay(settings, shutdown).await,
-            Subcommands::React { processes } => roles::react(settings, &processes, shutdown).await,
+            Subcommands::Relay { reset_stream } => roles::relay(settings, reset_stream, shutdown).await,
+            Subcommands::React { processes, reset_places } => {
+                roles::react(settings, &processes, reset_places, shutdown).await
+            }
             Subcommands::Notify => roles::notify(settings, shutdown).await,
             Subcommands::Migrate { wait } => unless(&shutdown, roles::migrate(settings, wait)).await,
             Subcommands::Health { url } => {

@@ -17,19 +17,19 @@ use rentstream_infra::log::{Log, pause};
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
-use rentstream_infra::{http, notices, reactor, relay as mirror, sandbox as gateway_sandbox};
+use rentstream_infra::{http, notices, place, reactor, relay as mirror, sandbox as gateway_sandbox};
 use rentstream_projections::reads::Reads;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
 use rentstream_projections::views::customer_history::hub::Hub;
 use rentstream_projections::waiting::Seen;
-use rentstream_projections::{projector, views};
+use rentstream_projections::{ahead, views};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::{health, token};
+use crate::{health, token, unless, up};
 
 /// Connections of one process to one database.
 const CONNECTIONS: u32 = 16;
@@ -200,17 +200,27 @@ pub(crate) async fn project(settings: Settings, names: &[String], shutdown: Canc
         &shutdown,
     )
     .await?;
-    spawn_projectors(&tasks, &chosen, &Source::start(log, Some(nats)), &tables, &shutdown);
+    let source = Source::start(log.clone(), Some(nats));
+    spawn_projectors(&tasks, &chosen, &source, (&log, &tables), &shutdown);
     finish(&tasks).await;
     Ok(())
 }
 
 /// The processes.
-pub(crate) async fn react(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
+pub(crate) async fn react(
+    settings: Settings,
+    names: &[String],
+    reset: bool,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    if reset {
+        return unless(&shutdown, reset_places(settings)).await;
+    }
     let known: Vec<&str> = processes::names().collect();
     let chosen: Vec<&str> = choose(names, &known, |name| name, &known)?;
     let log = log(&settings)?;
     let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
+    placed(&log).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     tasks.spawn(sampling::processes(log.clone(), shutdown.clone()));
@@ -226,6 +236,7 @@ pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> R
         bail!("no notice channel is set; set SMTP_URL, WEBHOOK_URL or KAKAO_URL");
     }
     let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    placed(&log).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
@@ -235,15 +246,42 @@ pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> R
     Ok(())
 }
 
-/// The relay.
-pub(crate) async fn relay(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+/// The relay; or, if it's to be reset, a new stream in place of the one that's there.
+pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: CancellationToken) -> Result<()> {
+    if reset {
+        return reset_stream(up::found(settings), &shutdown).await;
+    }
     let (log, nats) = (log(&settings)?, nats(&settings).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
     tasks.spawn(sampling::relay(log.clone(), shutdown.clone()));
-    tasks.spawn(mirror::run(log, nats, settings.stream_max_bytes, shutdown));
+    let relayed = mirror::run(log, nats, settings.stream_max_bytes, shutdown.clone()).await;
+    shutdown.cancel();
     finish(&tasks).await;
+    Ok(relayed?)
+}
+
+async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
+    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream_max_bytes).await?) }).await?;
+    println!("a new stream is made; a relay fills it from the log, and readers keep their places");
+    Ok(())
+}
+
+/// Stops where a reader's place is ahead of the log. A log that is away is waited for later.
+async fn placed(log: &Log) -> Result<()> {
+    let ahead = place::ahead(log).await.unwrap_or_default();
+    ahead.first().map_or(Ok(()), |ahead| Err(anyhow!("{ahead}")))
+}
+
+async fn reset_places(settings: Settings) -> Result<()> {
+    let reset = place::reset(&log(&up::found(settings))?).await.context("reset the places")?;
+    if reset.is_empty() {
+        println!("no reader is ahead of the log");
+    } else {
+        println!("{} read the log from the start", reset.join(", "));
+    }
     Ok(())
 }
 
@@ -283,11 +321,12 @@ pub(crate) fn spawn_projectors(
     tasks: &TaskTracker,
     views: &[Definition],
     source: &Source,
-    tables: &Tables,
+    (log, tables): (&Log, &Tables),
     shutdown: &CancellationToken,
 ) {
     for view in views {
-        tasks.spawn(projector::run(*view, source.feed(), tables.clone(), shutdown.clone()));
+        let (feed, log, tables) = (source.feed(), log.clone(), tables.clone());
+        tasks.spawn(ahead::project(*view, feed, log, tables, shutdown.clone()));
     }
 }
 

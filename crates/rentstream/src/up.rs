@@ -14,16 +14,16 @@ use anyhow::{Context, Result, anyhow, bail};
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::feed::Source;
-use rentstream_infra::log::pause;
+use rentstream_infra::log::{Log, pause};
 use rentstream_infra::metrics::sampling;
 use rentstream_infra::settings::Settings;
-use rentstream_infra::{relay, sandbox, servers};
+use rentstream_infra::{place, relay as mirror, sandbox, servers};
 use rentstream_projections::reads::Reads;
 use rentstream_projections::{api, views};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{health, roles, token};
 
@@ -188,12 +188,16 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(log.clone().purge(settings.idempotency_keep, background.clone()));
     tasks.spawn(sampling::relay(log.clone(), background.clone()));
-    tasks.spawn(relay::run(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
+    tasks.spawn(relay(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
     tasks.spawn(sampling::processes(log.clone(), background.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
     tasks.spawn(reads.clone().listen(background.clone()));
     let source = Source::start(log.clone(), Some(nats));
-    roles::spawn_projectors(&tasks, &views::ALL, &source, &tables, &background);
+    // Nobody else can: the private Postgres runs only while we do.
+    for reader in place::reset(&log).await? {
+        warn!(reader, "Its place was ahead of the log; it reads the log from the start");
+    }
+    roles::spawn_projectors(&tasks, &views::ALL, &source, (&log, &tables), &background);
     let every: Vec<&str> = processes::names().collect();
     roles::spawn_processes(&tasks, &every, &driver, &source, &background);
     roles::spawn_channels(&tasks, &settings, driver.store(), &source, &background);
@@ -207,6 +211,18 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     background.cancel();
     roles::finish(&tasks).await;
     served
+}
+
+/// The relay. One that refuses to publish doesn't stop the shop, and begins when the stream is made anew.
+async fn relay(log: Log, nats: async_nats::Client, max_bytes: i64, shutdown: CancellationToken) {
+    let mut said = None;
+    while let Err(foreign) = mirror::run(log.clone(), nats.clone(), max_bytes, shutdown.clone()).await {
+        if said.as_ref() != Some(&foreign) {
+            error!("{foreign}");
+        }
+        said = Some(foreign);
+        pause(&shutdown, Duration::from_secs(1)).await;
+    }
 }
 
 /// Everything that is served.

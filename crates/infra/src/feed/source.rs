@@ -213,14 +213,8 @@ async fn open(context: &jetstream::Context, log: &Log, position: u64, wanted: u6
     if mirror.position() < wanted {
         return Err(format!("the stream has got to {}, not yet to {wanted}", mirror.position()));
     }
-    // What isn't committed isn't published.
-    let head = log.head().await.map_err(|error| error.to_string())?;
-    if mirror.position() > head {
-        return Err(format!(
-            "the stream holds {}, the log {head}: it mirrors another log",
-            mirror.position()
-        ));
-    }
+    // One that mirrors the log as it was before a restore would tell of what never happened.
+    mirror.compare(log).await.map_err(|error| error.to_string())?;
     let config = OrderedConfig {
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position + 1 - mirror.base },
         filter_subject: "rentstream.>".to_owned(),

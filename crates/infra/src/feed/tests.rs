@@ -151,7 +151,7 @@ async fn a_reader_goes_on_from_the_log_while_the_relay_stands_still() {
     let position = go_live(&log, &source, &jetstream::new(client)).await;
     read_to(&mut feed, 0, position).await;
     shutdown.cancel();
-    relay.await.unwrap();
+    relay.await.unwrap().unwrap();
     fill(&log, 10).await;
     read_to(&mut feed, position, position + 10).await;
 }
@@ -176,7 +176,7 @@ async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
     let context = jetstream::new(client);
     let position = go_live(&log, &source, &context).await;
     shutdown.cancel();
-    relay.await.unwrap();
+    relay.await.unwrap().unwrap();
     (log, source, context, position, (server, folder))
 }
 

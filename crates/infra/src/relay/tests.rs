@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Mirror, STREAM, run, slice};
+use super::{Foreign, Mirror, STREAM, reset, run, slice};
 use crate::log::{Log, Recorded};
 use crate::testing::{fill, log, nats};
 
@@ -96,3 +96,61 @@ fn slices_share_the_keys_evenly_and_never_change() {
 
 /// Readers share work by slices, so what a key's slice is today it must be for ever.
 const SLICE_OF_ONE: u8 = 39;
+
+/// Lets the log be as it was before its last events: they are gone, as after a restore.
+async fn restore(log: &Log, position: i64) {
+    sqlx::raw_sql(&format!(
+        "ALTER TABLE events DISABLE TRIGGER append_only; GRANT DELETE ON events TO CURRENT_USER;
+         DELETE FROM events WHERE position > {position};
+         ALTER TABLE events ENABLE TRIGGER append_only; UPDATE log_head SET position = {position}"
+    ))
+    .execute(log.pool())
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_published_from_a_log_that_was_restored_until_the_stream_is_made_anew() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    let shutdown = CancellationToken::new();
+    let relay = || run(log.clone(), client.clone(), BYTES, shutdown.clone());
+    let relaying = tokio::spawn(relay());
+    fill(&log, 60).await;
+    mirrored(&context, 60).await;
+
+    // Under a running relay.
+    restore(&log, 40).await;
+    let refused = tokio::time::timeout(Duration::from_secs(20), relaying).await.unwrap().unwrap();
+    assert_eq!(refused, Err(Foreign::Ahead { mirrored: 60, head: 40 }));
+    // At its start.
+    assert_eq!(relay().await, Err(Foreign::Ahead { mirrored: 60, head: 40 }));
+    // Though the log has grown past what the stream holds.
+    fill(&log, 30).await;
+    assert_eq!(relay().await, Err(Foreign::Differs { position: 60 }));
+    let mirror = Mirror::open(&context).await.unwrap();
+    assert_eq!(mirror.position(), 60);
+
+    reset(&log, client.clone(), BYTES).await.unwrap();
+    tokio::spawn(relay());
+    assert_same(&mirrored(&context, 70).await, &log).await;
+    shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_stream_becomes_as_large_as_is_set() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    fill(&log, 10).await;
+    for bytes in [BYTES, 2 * BYTES] {
+        let shutdown = CancellationToken::new();
+        let relay = tokio::spawn(run(log.clone(), client.clone(), bytes, shutdown.clone()));
+        fill(&log, 10).await;
+        let mirror = mirrored(&context, log.head().await.unwrap()).await;
+        assert_eq!(mirror.stream.cached_info().config.max_bytes, bytes);
+        shutdown.cancel();
+        relay.await.unwrap().unwrap();
+    }
+}
