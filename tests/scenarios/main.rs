@@ -27,6 +27,7 @@ mod projecting;
 mod proof;
 mod renting;
 mod repeating;
+mod restoring;
 mod safe;
 mod seeing;
 mod shape;

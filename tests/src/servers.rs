@@ -75,6 +75,25 @@ pub async fn durable_postgres(folder: &Path) -> Postgres {
     start_postgres_with(folder, &[("fsync", "on"), ("full_page_writes", "on")]).await.unwrap()
 }
 
+/// As [`own_postgres`], one that puts its write-ahead log into a folder by this script.
+pub async fn archiving_postgres(folder: &Path, script: &Path, archive: &Path) -> Postgres {
+    // Whoever runs Postgres may not enter the folder that we are in.
+    let copy = self::folder().join("archive.sh");
+    std::fs::copy(script, &copy).unwrap();
+    let command = format!("sh {} %p %f {}", copy.display(), archive.display());
+    let archiving = [("archive_mode", "on"), ("archive_command", &*command)];
+    start_postgres_with(folder, &[QUICK, &archiving].concat()).await.unwrap()
+}
+
+/// A folder that whoever runs Postgres may write to.
+pub fn open_folder(name: &str) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = folder().join(name);
+    std::fs::create_dir(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    path
+}
+
 /// A number that no other world of this run has.
 pub(crate) fn number() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);

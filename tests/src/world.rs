@@ -90,6 +90,12 @@ impl World {
         Self::of_roles_on(&log, &views, roles).await
     }
 
+    /// As [`World::of_roles`], with a log that is elsewhere.
+    pub async fn with_log(log_url: &str, roles: &[&str]) -> Self {
+        let (_, views) = Self::databases().await;
+        Self::of_roles_on(log_url, &views, roles).await
+    }
+
     /// As [`World::of_roles`], on databases that are elsewhere.
     pub async fn of_roles_on(log_url: &str, views_url: &str, roles: &[&str]) -> Self {
         let gateway = servers::sandbox().await;
