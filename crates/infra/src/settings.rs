@@ -61,6 +61,8 @@ pub struct Settings {
     /// `RENTSTREAM_RATE_LIMIT` (100, or `off`): requests per second and caller; `RENTSTREAM_TRUSTED_PROXIES`
     /// (0): proxies before us that say in X-Forwarded-For for whom they ask.
     pub limits: Limits,
+    /// `RENTSTREAM_DRAIN`, seconds (0): how long the APIs go on, not ready any more, before they take nothing new.
+    pub drain: Duration,
     /// `RENTSTREAM_METRICS_LISTEN`: where roles without an API serve `/health` and `/metrics`; nowhere without it.
     pub metrics_listen: Option<SocketAddr>,
     /// `SMTP_URL`, `WEBHOOK_URL`, `KAKAO_URL` and what belongs to each: how customers are told beside the inbox.
@@ -202,6 +204,7 @@ impl Settings {
                 rate: parse(&get, &list::RATE_LIMIT)?,
                 proxies: parse(&get, &list::TRUSTED_PROXIES)?,
             },
+            drain: seconds(&get, &list::DRAIN, 0..=300)?,
             metrics_listen: match get(&list::METRICS_LISTEN) {
                 Some(_) => Some(parse(&get, &list::METRICS_LISTEN)?),
                 None => None,

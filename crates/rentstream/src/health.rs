@@ -14,13 +14,14 @@ use rentstream_infra::metrics::{self, METRICS};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 /// A dependency that is slower than this is taken for away.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// Live never depends on anything; ready depends on what these routes need to take their work. NATS isn't
-/// among it: orders are taken and views answer without it.
-pub(crate) fn routes(needs: Vec<(&'static str, PgPool)>) -> ApiRouter {
+/// Live never depends on anything; ready depends on what these routes need to take their work, and on the program
+/// not being about to end. NATS isn't among it: orders are taken and views answer without it.
+pub(crate) fn routes(needs: Vec<(&'static str, PgPool)>, ending: CancellationToken) -> ApiRouter {
     let live = get_with(async || Json(Health { status: "live" }), told("It lives", "anybody", &[]));
     ApiRouter::new()
         .api_route("/health/live", live)
@@ -32,7 +33,7 @@ pub(crate) fn routes(needs: Vec<(&'static str, PgPool)>) -> ApiRouter {
                 told("What is measured", "anybody", &[])(op)
             }),
         )
-        .with_state(needs)
+        .with_state(Readiness { needs, ending })
 }
 
 async fn measured() -> docs::Written {
@@ -68,7 +69,17 @@ struct Health {
     status: &'static str,
 }
 
-async fn ready(State(needs): State<Vec<(&'static str, PgPool)>>) -> Result<Json<Health>, Problem> {
+/// What it takes to be ready.
+#[derive(Clone)]
+struct Readiness {
+    needs: Vec<(&'static str, PgPool)>,
+    ending: CancellationToken,
+}
+
+async fn ready(State(Readiness { needs, ending }): State<Readiness>) -> Result<Json<Health>, Problem> {
+    if ending.is_cancelled() {
+        return Err(Problem::unavailable("not-ready", "the program is ending"));
+    }
     for (name, pool) in &needs {
         let asked = tokio::time::timeout(BOUND, sqlx::query("SELECT 1").execute(pool)).await;
         if !matches!(asked, Ok(Ok(_))) {

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod ending;
 mod health;
 mod logs;
 mod parked;

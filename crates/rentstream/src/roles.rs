@@ -6,6 +6,7 @@ use std::time::Duration;
 use aide::axum::ApiRouter;
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Extension;
+use axum::middleware::from_fn_with_state;
 use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::driver::Driver;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::ending::{Ending, lets_go};
 use crate::{health, token, unless, up};
 
 /// Connections of one process to one database.
@@ -39,8 +41,8 @@ const PREPARE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What the sandbox gateway keeps in the data folder.
 pub(crate) const SANDBOX_JOURNAL: &str = "sandbox-gateway.jsonl";
-/// How long admitted requests may take to finish on shutdown.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long admitted requests may take to finish once nothing new is taken.
+const FINISH: Duration = Duration::from_secs(30);
 
 fn needed<'a>(setting: Option<&'a String>, name: &str, should: &str) -> Result<&'a str> {
     setting.map(String::as_str).ok_or_else(|| anyhow!("{name} is not set; it should be {should}"))
@@ -98,22 +100,23 @@ pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Resu
     }
 }
 
-/// Serves until shutdown, then finishes what was admitted.
+/// Serves until the ending is over, then finishes what was admitted.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: ApiRouter,
     auth: Auth,
     limits: Limits,
-    shutdown: CancellationToken,
+    ending: &Ending,
 ) -> Result<()> {
-    let app = http::furnish(http::docs::publish(routes), limits).layer(Extension(auth));
+    let app = http::furnish(http::docs::publish(routes), limits)
+        .layer(Extension(auth))
+        .layer(from_fn_with_state(ending.begun.clone(), lets_go));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let begun = shutdown.clone();
-    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let served = axum::serve(listener, app).with_graceful_shutdown(ending.over.clone().cancelled_owned());
     tokio::select! {
         served = served => served.context("serve HTTP"),
-        () = async { begun.cancelled().await; tokio::time::sleep(DRAIN).await } => {
-            bail!("requests were still under way {} s after the shutdown began", DRAIN.as_secs())
+        () = async { ending.over.cancelled().await; tokio::time::sleep(FINISH).await } => {
+            bail!("requests were still under way {} s after the last was admitted", FINISH.as_secs())
         }
     }
 }
@@ -132,17 +135,17 @@ async fn watched(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (RENTSTREAM_METRICS_LISTEN)"))?;
-    let app = http::docs::publish(health::routes(needs));
+    let app = http::docs::publish(health::routes(needs, shutdown.clone()));
     tokio::spawn(
         axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
     );
     Ok(())
 }
 
-/// What the read side works with; its streams end when the shutdown begins.
-pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, shutdown: &CancellationToken) -> Reads {
+/// What the read side works with; its streams end when nothing new is taken any more.
+pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, ending: &Ending) -> Reads {
     let seen = Seen::new(tables.clone(), &views::ALL);
-    Reads { seen, tables, log, hub: Hub::default(), closing: shutdown.clone(), clock: settings.clock }
+    Reads { seen, tables, log, hub: Hub::default(), closing: ending.over.clone(), clock: settings.clock }
 }
 
 /// Stops at start where the views' Postgres lacks what a view needs. One that is away is waited for later.
@@ -155,34 +158,36 @@ pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()>
 
 /// The write side.
 pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let ending = Ending::of(&shutdown, settings.drain);
     let log = log(&settings)?;
-    let auth = token::accepted(&settings, log.clone(), &shutdown)?;
+    let auth = token::accepted(&settings, log.clone(), &ending.over)?;
     let driver = driver(&settings, log.clone())?;
     let listener = listen(settings.listen).await?;
-    tokio::spawn(log.clone().purge(settings.idempotency_keep, shutdown.clone()));
+    tokio::spawn(log.clone().purge(settings.idempotency_keep, ending.over.clone()));
     info!(address = %settings.listen, "The command API listens");
     let routes = rentstream_command_api::router(Writes::new(driver))
-        .merge(health::routes(vec![("the log", log.pool().clone())]));
-    tokio::spawn(sampling::processes(log, shutdown.clone()));
-    serve(listener, routes, auth, settings.limits, shutdown).await
+        .merge(health::routes(vec![("the log", log.pool().clone())], shutdown));
+    tokio::spawn(sampling::processes(log, ending.over.clone()));
+    serve(listener, routes, auth, settings.limits, &ending).await
 }
 
 /// The read side.
 pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
+    let ending = Ending::of(&shutdown, settings.drain);
     let tables = tables(&settings)?;
-    let reads = reads(&settings, log(&settings)?, tables.clone(), &shutdown);
-    let auth = token::accepted(&settings, reads.log.clone(), &shutdown)?;
+    let reads = reads(&settings, log(&settings)?, tables.clone(), &ending);
+    let auth = token::accepted(&settings, reads.log.clone(), &ending.over)?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(rentstream_projections::sampling::views(
         tables.clone(),
         reads.log.clone(),
-        shutdown.clone(),
+        ending.over.clone(),
     ));
-    tokio::spawn(reads.clone().listen(shutdown.clone()));
+    tokio::spawn(reads.clone().listen(ending.over.clone()));
     info!(address = %settings.listen, "The query API listens");
     let routes = rentstream_projections::api::router(reads)
-        .merge(health::routes(vec![("the views", tables.pool().clone())]));
-    serve(listener, routes, auth, settings.limits, shutdown).await
+        .merge(health::routes(vec![("the views", tables.pool().clone())], shutdown));
+    serve(listener, routes, auth, settings.limits, &ending).await
 }
 
 /// The views.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::ending::Ending;
 use crate::{health, roles, token};
 
 /// The sandbox gateway takes any key of this form.
@@ -183,7 +184,8 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     roles::migrate_log(&log, shutdown).await?;
     let (driver, nats) = (roles::driver(&settings, log.clone())?, roles::nats(&settings).await?);
     roles::prepare(&tables, &views::ALL).await?;
-    let reads = roles::reads(&settings, log.clone(), tables.clone(), shutdown);
+    let ending = Ending::of(shutdown, settings.drain);
+    let reads = roles::reads(&settings, log.clone(), tables.clone(), &ending);
 
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(log.clone().purge(settings.idempotency_keep, background.clone()));
@@ -202,12 +204,12 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     roles::spawn_processes(&tasks, &every, &driver, &source, &background);
     roles::spawn_channels(&tasks, &settings, driver.store(), &source, &background);
 
-    let routes = routes(Writes::new(driver), reads);
-    let auth = token::accepted(&settings, log.clone(), shutdown)?;
+    let routes = routes(Writes::new(driver), reads, shutdown.clone());
+    let auth = token::accepted(&settings, log.clone(), &ending.over)?;
     let address = listener.local_addr()?;
     write_down(&settings, address)?;
     welcome(&settings, address);
-    let served = roles::serve(listener, routes, auth, settings.limits, shutdown.clone()).await;
+    let served = roles::serve(listener, routes, auth, settings.limits, &ending).await;
     background.cancel();
     roles::finish(&tasks).await;
     served
@@ -226,9 +228,9 @@ async fn relay(log: Log, nats: async_nats::Client, max_bytes: i64, shutdown: Can
 }
 
 /// Everything that is served.
-fn routes(writes: Writes, reads: Reads) -> ApiRouter {
+fn routes(writes: Writes, reads: Reads, ending: CancellationToken) -> ApiRouter {
     let needs = vec![("the log", reads.log.pool().clone()), ("the views", reads.tables.pool().clone())];
-    rentstream_command_api::router(writes).merge(api::router(reads)).merge(health::routes(needs))
+    rentstream_command_api::router(writes).merge(api::router(reads)).merge(health::routes(needs, ending))
 }
 
 /// Notes where everything is, so that the other subcommands find it on the same data folder.

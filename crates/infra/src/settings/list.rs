@@ -58,6 +58,7 @@ list! {
     CAPACITY: Whole "RENTSTREAM_CAPACITY" = "256", "a number of requests, 1 or more";
     RATE_LIMIT: Whole "RENTSTREAM_RATE_LIMIT" = "100", "requests per second and caller, from 1 to 1000000, or off";
     TRUSTED_PROXIES: Whole "RENTSTREAM_TRUSTED_PROXIES" = "0", "a number of proxies, 0 to 255";
+    DRAIN: Whole "RENTSTREAM_DRAIN" = "0", "a number of seconds from 0 to 300";
     METRICS_LISTEN: Whole "RENTSTREAM_METRICS_LISTEN" = "", ADDRESS;
     IDEMPOTENCY_KEEP: Whole "RENTSTREAM_IDEMPOTENCY_KEEP" = "86400", "a number of seconds from 60 to 2592000";
     MEMORY: Whole "RENTSTREAM_MEMORY" = "64", "a number of MiB from 0 to 65536";

@@ -4,8 +4,14 @@ use aide::openapi::OpenApi;
 
 use super::*;
 
-/// All routes, over servers that are never asked.
+/// All routes.
 fn all_routes() -> ApiRouter {
+    let (writes, reads) = sides();
+    routes(writes, reads, CancellationToken::new())
+}
+
+/// What they work with, over servers that are never asked.
+fn sides() -> (Writes, Reads) {
     let nowhere = Some("postgres://nobody@127.0.0.1:1/nothing".to_owned());
     let settings = Settings {
         database_url: nowhere.clone(),
@@ -16,7 +22,8 @@ fn all_routes() -> ApiRouter {
     };
     let (log, tables) = (roles::log(&settings).unwrap(), roles::tables(&settings).unwrap());
     let driver = roles::driver(&settings, log.clone()).unwrap();
-    routes(Writes::new(driver), roles::reads(&settings, log, tables, &CancellationToken::new()))
+    let ending = Ending::of(&CancellationToken::new(), settings.drain);
+    (Writes::new(driver), roles::reads(&settings, log, tables, &ending))
 }
 
 #[tokio::test]
