@@ -49,6 +49,11 @@ impl Writes {
 
 /// The command API.
 pub fn router(writes: Writes) -> ApiRouter {
+    routes().with_state(writes)
+}
+
+/// Its routes, before there is anything that they work with.
+pub fn routes() -> ApiRouter<Writes> {
     ApiRouter::new()
         .merge(customers::routes())
         .merge(items::routes())
@@ -56,5 +61,4 @@ pub fn router(writes: Writes) -> ApiRouter {
         .merge(deliveries::routes())
         .merge(notices::routes())
         .merge(deposits::routes())
-        .with_state(writes)
 }

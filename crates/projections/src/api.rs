@@ -18,12 +18,13 @@ use crate::{notices, parking, views};
 
 /// The query API.
 pub fn router(reads: Reads) -> ApiRouter {
+    routes().with_state(reads)
+}
+
+/// Its routes, before there is anything that they work with.
+pub fn routes() -> ApiRouter<Reads> {
     let list = get_with(list, told("The views: position, lag, parked keys", "operator, manager", &[]));
-    views::routes()
-        .merge(notices::routes())
-        .merge(parking::routes())
-        .api_route("/v1/views", list)
-        .with_state(reads)
+    views::routes().merge(notices::routes()).merge(parking::routes()).api_route("/v1/views", list)
 }
 
 /// Each view: position, lag, state, parked keys.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aide::axum::ApiRouter;
+use aide::openapi::OpenApi;
 use anyhow::{Context, Result, anyhow, bail};
 use axum::Extension;
 use axum::middleware::from_fn_with_state;
@@ -100,15 +101,16 @@ pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Resu
     }
 }
 
-/// Serves until the ending is over, then finishes what was admitted.
+/// Serves until the ending is over, then finishes what was admitted. The API describes what is beside it, too.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: ApiRouter,
     auth: Auth,
+    beside: Option<OpenApi>,
     limits: Limits,
     ending: &Ending,
 ) -> Result<()> {
-    let app = http::furnish(http::docs::publish(routes), limits)
+    let app = http::furnish(http::docs::publish(routes, beside), limits)
         .layer(Extension(auth))
         .layer(from_fn_with_state(ending.begun.clone(), lets_go));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -135,7 +137,7 @@ async fn watched(
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("listen on {address} (RENTSTREAM_METRICS_LISTEN)"))?;
-    let app = http::docs::publish(health::routes(needs, shutdown.clone()));
+    let app = http::docs::publish(health::routes(needs, shutdown.clone()), None);
     tokio::spawn(
         axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned()).into_future(),
     );
@@ -168,7 +170,8 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
     let routes = rentstream_command_api::router(Writes::new(driver))
         .merge(health::routes(vec![("the log", log.pool().clone())], shutdown));
     tokio::spawn(sampling::processes(log, ending.over.clone()));
-    serve(listener, routes, auth, settings.limits, &ending).await
+    let reads = http::docs::describe(rentstream_projections::api::routes());
+    serve(listener, routes, auth, Some(reads), settings.limits, &ending).await
 }
 
 /// The read side.
@@ -187,7 +190,8 @@ pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -
     info!(address = %settings.listen, "The query API listens");
     let routes = rentstream_projections::api::router(reads)
         .merge(health::routes(vec![("the views", tables.pool().clone())], shutdown));
-    serve(listener, routes, auth, settings.limits, &ending).await
+    let writes = http::docs::describe(rentstream_command_api::routes());
+    serve(listener, routes, auth, Some(writes), settings.limits, &ending).await
 }
 
 /// The views.

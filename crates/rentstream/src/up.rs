@@ -209,7 +209,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     let address = listener.local_addr()?;
     write_down(&settings, address)?;
     welcome(&settings, address);
-    let served = roles::serve(listener, routes, auth, settings.limits, &ending).await;
+    let served = roles::serve(listener, routes, auth, None, settings.limits, &ending).await;
     background.cancel();
     roles::finish(&tasks).await;
     served

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
-use aide::openapi::{Info, OpenApi, Operation, ReferenceOr, StatusCode};
+use aide::openapi::{Info, OpenApi, Operation, PathItem, ReferenceOr, StatusCode};
 use aide::swagger::Swagger;
 use aide::transform::TransformOperation;
 use axum::Router;
@@ -30,8 +30,16 @@ first answer again. Every read takes `?after=POSITION` and waits until its view 
 Who calls is said by a bearer token (a JWT) with one of the roles `customer` (the own records; `sub` is the \
 customer id), `manager` (the shop), `courier` (deliveries) and `operator` (views). Each route says for whom it is.";
 
-/// Adds `/openapi.json`, which describes these routes, and `/docs`, a page to read and try them.
-pub fn publish(routes: ApiRouter) -> Router {
+/// Describes routes that another process serves, for [`publish`].
+pub fn describe<S: Clone + Send + Sync + 'static>(routes: ApiRouter<S>) -> OpenApi {
+    let mut api = OpenApi::default();
+    let _ = routes.finish_api(&mut api);
+    api
+}
+
+/// Adds `/openapi.json`, which describes these routes, and `/docs`, a page to read and try them. Where the whole is
+/// served by several processes behind one entrance, each describes what is `beside` it too.
+pub fn publish(routes: ApiRouter, beside: Option<OpenApi>) -> Router {
     let written: Arc<OnceLock<Written>> = Arc::default();
     let served = written.clone();
     let description = async move || served.get().cloned().unwrap_or_default();
@@ -56,6 +64,9 @@ pub fn publish(routes: ApiRouter) -> Router {
         )
         .api_route("/docs", get_with(async move || Html(page), told("A page to read it", "anybody", &[])))
         .finish_api(&mut api);
+    if let Some(beside) = beside {
+        add(&mut api, beside);
+    }
     complete(&mut api);
     let _ = written.set(Written::text("application/json", serde_json::to_vec(&api).unwrap_or_default()));
     router
@@ -113,6 +124,30 @@ pub fn refuses(operation: &mut Operation, status: u16, why: &str) {
             }
         }
     }
+}
+
+/// One path may be a write's and a read's.
+fn add(api: &mut OpenApi, beside: OpenApi) {
+    let paths = &mut api.paths.get_or_insert_default().paths;
+    for (path, item) in beside.paths.into_iter().flat_map(|beside| beside.paths) {
+        match (paths.get_mut(&path), item) {
+            (Some(ReferenceOr::Item(here)), ReferenceOr::Item(there)) => {
+                let PathItem { get, post, put, patch, delete, .. } = there;
+                for (here, there) in [
+                    (&mut here.get, get),
+                    (&mut here.post, post),
+                    (&mut here.put, put),
+                    (&mut here.patch, patch),
+                    (&mut here.delete, delete),
+                ] {
+                    *here = here.take().or(there);
+                }
+            }
+            (_, item) => drop(paths.insert(path, item)),
+        }
+    }
+    let schemas = &mut api.components.get_or_insert_default().schemas;
+    schemas.extend(beside.components.into_iter().flat_map(|beside| beside.schemas));
 }
 
 /// What is the same for all routes, or follows from their paths.

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use aide::openapi::OpenApi;
+use rentstream_infra::http::docs;
 
 use super::*;
 
@@ -51,4 +52,26 @@ async fn every_route_is_described_with_what_it_takes_and_refuses() {
     for name in api.components.unwrap().schemas.keys() {
         assert!(!name.ends_with(char::is_numeric), "two schemas want the name of {name}: rename one");
     }
+}
+
+/// What `/openapi.json` of a role says.
+async fn described(routes: ApiRouter, beside: Option<OpenApi>) -> serde_json::Value {
+    use tower::ServiceExt;
+    let request = axum::http::Request::get("/openapi.json").body(axum::body::Body::empty()).unwrap();
+    let answer = docs::publish(routes, beside).oneshot(request).await.unwrap();
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn each_api_describes_the_whole() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (writes, reads) = sides();
+    let health = || health::routes(vec![], CancellationToken::new());
+    let whole = described(all_routes(), None).await;
+    let beside = docs::describe(api::routes());
+    let by_writes = described(rentstream_command_api::router(writes).merge(health()), Some(beside)).await;
+    assert_eq!(by_writes, whole);
+    let beside = docs::describe(rentstream_command_api::routes());
+    assert_eq!(described(api::router(reads).merge(health()), Some(beside)).await, whole);
 }
