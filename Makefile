@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: help run test contract bench lint deploy-check servers
+.PHONY: help run test contract bench lint deploy-check servers nginx
 
 help:
 	@echo "make run        install what is missing, start the shop's backend, say what to try next"
@@ -13,11 +13,14 @@ help:
 servers:
 	@sh deploy/install-servers.sh
 
+nginx:
+	@sh deploy/install-servers.sh nginx
+
 run: servers
 	cargo build --release --bin rentstream
 	@exec target/release/rentstream up
 
-test: servers
+test: servers nginx
 	cargo test --workspace
 
 contract: servers

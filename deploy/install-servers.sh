@@ -1,7 +1,10 @@
 #!/bin/sh
 # Installs what `rentstream up` starts by itself: Postgres, nats-server and, on Linux, util-linux's setpriv.
+# With the argument `nginx` that too, and envsubst: what the gateway (deploy/gateway) is made of, for its tests.
 # Silent when all are there. Starts no service: rentstream runs its own servers under its data folder.
 set -eu
+
+with=${1:-}
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -32,6 +35,14 @@ has_setpriv() {
     [ "$(uname -s)" != Linux ] || setpriv --help 2>&1 | grep -q pdeathsig
 }
 
+# Where nobody asked for it, it's not missing.
+has_nginx() {
+    [ "$with" != nginx ] && return
+    command -v envsubst >/dev/null 2>&1 || return 1
+    command -v nginx >/dev/null 2>&1 ||
+        any_executable /usr/sbin/nginx /usr/local/sbin/nginx /opt/homebrew/bin/nginx /usr/local/bin/nginx
+}
+
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
@@ -56,6 +67,26 @@ install_by_apt() {
         apt_install nats-server
         stop_unit nats-server
     fi
+    if ! has_nginx; then
+        # Debian would start it for the whole machine, on port 80.
+        starting_nothing apt_install nginx-light gettext-base
+        stop_unit nginx
+    fi
+}
+
+# Whoever installs a service for Debian asks this file first whether it may start it. An operator's own stands.
+starting_nothing() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    status=0
+    "$@" || status=$?
+    as_root rm -f "$policy"
+    return "$status"
 }
 
 stop_unit() {
@@ -68,20 +99,23 @@ install_by_dnf() {
     has_setpriv || as_root dnf install -y util-linux >&2
     has_postgres || as_root dnf install -y postgresql-server >&2
     has_nats || as_root dnf install -y nats-server >&2 || true
+    has_nginx || as_root dnf install -y nginx gettext >&2
 }
 
 install_by_apk() {
     has_setpriv || as_root apk add setpriv >&2
     has_postgres || as_root apk add postgresql >&2
     has_nats || as_root apk add nats-server >&2 || true
+    has_nginx || as_root apk add nginx gettext-envsubst >&2
 }
 
 install_by_brew() {
     has_postgres || brew install postgresql@17 >&2
     has_nats || brew install nats-server >&2
+    has_nginx || brew install nginx gettext >&2
 }
 
-if has_postgres && has_nats && has_setpriv; then exit 0; fi
+if has_postgres && has_nats && has_setpriv && has_nginx; then exit 0; fi
 
 manager=
 for candidate in apt-get dnf apk brew; do
@@ -101,7 +135,7 @@ fi
 if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
     say "Installing Postgres and nats-server needs root, and there is no sudo. Run:"
-    say "    su -c 'sh \"$script\"'"
+    say "    su -c 'sh \"$script\" $with'"
     exit 1
 fi
 
@@ -120,4 +154,5 @@ has_nats || {
     say "into /usr/local/bin."
 }
 has_setpriv || { missing=1; say "setpriv is still missing. It is part of util-linux."; }
+has_nginx || { missing=1; say "nginx or envsubst (part of gettext) is still missing. See https://nginx.org/en/download.html"; }
 exit "$missing"

@@ -13,6 +13,7 @@ mod due_dates;
 mod entrance;
 mod finding;
 mod forgetting;
+mod gateway;
 mod holding;
 mod identity;
 mod lists;

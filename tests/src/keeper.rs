@@ -52,11 +52,22 @@ pub struct Running {
 impl Running {
     /// Starts `program` with nothing in its environment but `settings`; its output is added to `log`.
     pub fn start(program: &Path, arguments: &[&str], settings: &[(String, String)], log: &Path) -> Self {
+        Self::ending_by("KILL", program, arguments, settings, log)
+    }
+
+    /// As [`Running::start`], of a program that has children of its own: this signal ends it when we end.
+    pub fn ending_by(
+        signal: &str,
+        program: &Path,
+        arguments: &[&str],
+        settings: &[(String, String)],
+        log: &Path,
+    ) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
         let log_start = usize::try_from(output.metadata().unwrap().len()).unwrap();
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL"])
+            .args(["--pdeathsig", signal])
             .arg(program)
             .args(arguments)
             .env_clear()
@@ -111,6 +122,20 @@ impl Running {
     pub fn terminate(&mut self) {
         if self.ended().is_none() {
             let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        }
+    }
+
+    /// SIGSTOP: none of its threads does anything any more, and its connections stay open.
+    pub fn freeze(&mut self) {
+        if self.ended().is_none() {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGSTOP);
+        }
+    }
+
+    /// SIGHUP: it may read its configuration anew.
+    pub fn reload(&mut self) {
+        if self.ended().is_none() {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Never true in here: a part of the product is replaced by something that only tests know, a wait without a
 //! bound, a child that outlives the test binary.
 //!
-//! Reading order: [`world`] (a running system) and [`replica`] (one of its processes), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
+//! Reading order: [`world`] (a running system) and [`replica`] (one of its processes), [`gateway`] (what stands before them), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
 //! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
 //! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive); below lie
 //! [`keeper`] (children that die with us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
@@ -16,6 +16,7 @@
 pub mod at_once;
 pub mod client;
 pub mod endpoints;
+pub mod gateway;
 pub mod identity;
 pub mod keeper;
 pub mod reading;

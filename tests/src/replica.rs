@@ -1,28 +1,40 @@
-//! One of several processes of a role, which a scenario kills and starts again at the same address.
+//! One of several processes of a role, which a scenario ends and starts again at the same address.
 
 use std::sync::Mutex;
 
 use crate::World;
 use crate::keeper::Running;
+use crate::world::{PATIENCE, free_port};
 
-/// A `command-api` of a world.
+/// A process of a world, a `command-api` or another.
 pub struct Replica {
+    role: &'static str,
     settings: Vec<(&'static str, String)>,
     address: String,
     running: Mutex<Option<Running>>,
 }
 
 impl Replica {
-    /// Starts one with these settings beside the usual ones, and waits until it serves.
+    /// Starts a `command-api` with these settings beside the usual ones, and waits until it serves.
     pub async fn start(world: &World, settings: &[(&'static str, &str)]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let listen = format!("127.0.0.1:{port}");
-        let address = format!("http://{listen}");
-        let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.to_string())).collect();
-        settings.push(("RENTSTREAM_LISTEN", listen));
-        let replica = Self { settings, address, running: Mutex::new(None) };
+        Self::of(world, "command-api", settings).await
+    }
+
+    /// As [`Replica::start`], of any role.
+    pub async fn of(world: &World, role: &'static str, settings: &[(&'static str, &str)]) -> Self {
+        let replica = Self::that_will_be(role, settings);
         replica.again(world).await;
         replica
+    }
+
+    /// One that was not started yet, and has its address already.
+    pub fn that_will_be(role: &'static str, settings: &[(&'static str, &str)]) -> Self {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let address = format!("http://{listen}");
+        let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.to_string())).collect();
+        let at = if role.ends_with("-api") { "RENTSTREAM_LISTEN" } else { "RENTSTREAM_METRICS_LISTEN" };
+        settings.push((at, listen));
+        Self { role, settings, address, running: Mutex::new(None) }
     }
 
     /// Where it serves, whether it runs or not.
@@ -30,10 +42,15 @@ impl Replica {
         &self.address
     }
 
+    /// Of which role it is.
+    pub fn role(&self) -> &'static str {
+        self.role
+    }
+
     /// Starts it where it was, and waits until it serves.
     pub async fn again(&self, world: &World) {
         let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        *self.running.lock().unwrap() = Some(world.process("command-api", &settings));
+        *self.running.lock().unwrap() = Some(world.process(self.role, &settings));
         world
             .until("a replica is ready", || async {
                 self.must_run();
@@ -45,6 +62,38 @@ impl Replica {
     /// SIGKILL; returns once it's gone.
     pub fn kill(&self) {
         self.running.lock().unwrap().take().expect("it runs").kill();
+    }
+
+    /// SIGSTOP: it's there and does nothing.
+    pub fn freeze(&self) {
+        self.running.lock().unwrap().as_mut().expect("it runs").freeze();
+    }
+
+    /// SIGTERM; it goes on until it has done what it must.
+    pub fn terminate(&self) {
+        self.running.lock().unwrap().as_mut().expect("it runs").terminate();
+    }
+
+    /// SIGTERM, and waits until it has ended well.
+    pub async fn stop(&self) {
+        self.terminate();
+        self.ends().await;
+    }
+
+    /// Waits until it has ended well.
+    pub async fn ends(&self) {
+        let mut running = self.running.lock().unwrap().take().expect("it runs");
+        let status = running.end(PATIENCE).await;
+        assert!(status.success(), "`{}` ended with {status}:\n{}", self.role, running.log_tail());
+    }
+
+    /// How many requests it has answered so far, those about its health left out.
+    pub async fn answered(&self, world: &World) -> u64 {
+        let metrics = world.metrics_at(&self.address).await;
+        let of_it = metrics.lines().filter(|line| {
+            line.starts_with("rentstream_http_request_seconds_count") && line.contains("\"/v1/")
+        });
+        of_it.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
     fn must_run(&self) {

@@ -17,6 +17,13 @@ pub struct Customer {
     token: String,
 }
 
+impl Customer {
+    /// Who has this id, registered or not.
+    pub fn of(world: &World, id: Uuid) -> Self {
+        Self { id, token: world.token(Role::Customer, &id.to_string()) }
+    }
+}
+
 impl AsRef<str> for Customer {
     fn as_ref(&self) -> &str {
         &self.token
@@ -162,7 +169,7 @@ impl World {
 
     async fn register(&self, profile: &Value) -> Customer {
         let id = self.post("/v1/customers").json(profile).await.expect(201).id("customer_id");
-        Customer { id, token: self.token(Role::Customer, &id.to_string()) }
+        Customer::of(self, id)
     }
 
     /// The shop offers an item.

@@ -333,8 +333,12 @@ impl World {
 
     /// What `GET /metrics` of `writes` or `reads` says.
     pub async fn metrics(&self, of: &str) -> String {
-        let url = format!("{}/metrics", self.address(of));
-        self.http.get(url).send().await.unwrap().text().await.unwrap()
+        self.metrics_at(&self.address(of)).await
+    }
+
+    /// What `GET /metrics` of the process at an address says.
+    pub async fn metrics_at(&self, address: &str) -> String {
+        self.http.get(format!("{address}/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
     /// The weather at the gateway: `ok`, `slow`, `failing`, `losing` or `down`.

@@ -25,6 +25,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(15);
 
+/// A port where nobody listens.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 /// A handle on a running system; tells where it is and what this scenario has seen of it.
 pub struct World {
     pub(crate) system: Arc<System>,
@@ -222,7 +227,7 @@ impl World {
 
     /// As [`World::start_api`], with these settings beside the usual ones.
     pub async fn start_api_with(&self, role: &str, more: &[(&str, &str)]) {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let what = if role == "query-api" { "reads" } else { "writes" };
         let listen = format!("127.0.0.1:{port}");
         self.start(role, &[more, &[("RENTSTREAM_LISTEN", listen.as_str())]].concat());
@@ -276,7 +281,12 @@ impl World {
 
     /// Whether what is served at an address says that it's ready.
     pub async fn is_ready(&self, address: &str) -> bool {
-        let answer = self.http.get(format!("{address}/health/ready")).send().await;
+        self.says_yes(address, "/health/ready").await
+    }
+
+    /// Whether there is something good at a path of an address.
+    pub async fn says_yes(&self, address: &str, path: &str) -> bool {
+        let answer = self.http.get(format!("{address}{path}")).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
