@@ -73,7 +73,7 @@ async fn all_else(world: &World) -> String {
 }
 
 async fn bonus(world: &World, customer: &Customer) -> Option<(i64, i64)> {
-    sqlx::query_as("SELECT points, (row->>'events')::bigint FROM points_bonus WHERE key = $1")
+    sqlx::query_as("SELECT points, (row::json->>'events')::bigint FROM points_bonus WHERE key = $1")
         .bind(customer.id)
         .fetch_optional(world.views_pool())
         .await

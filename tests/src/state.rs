@@ -219,14 +219,11 @@ impl World {
 
     /// Every row of a view, as in `customer-history`.
     pub async fn rows(&self, view: &str) -> Vec<(String, String)> {
-        sqlx::query(&format!(
-            "SELECT key::text AS key, row::text AS row FROM {} ORDER BY key",
-            view.replace('-', "_")
-        ))
-        .try_map(|row: sqlx::postgres::PgRow| Ok((row.try_get("key")?, row.try_get("row")?)))
-        .fetch_all(&self.views)
-        .await
-        .unwrap()
+        sqlx::query(&format!("SELECT key::text AS key, row FROM {} ORDER BY key", view.replace('-', "_")))
+            .try_map(|row: sqlx::postgres::PgRow| Ok((row.try_get("key")?, row.try_get("row")?)))
+            .fetch_all(&self.views)
+            .await
+            .unwrap()
     }
 
     /// Every row of every view.

@@ -75,9 +75,8 @@ async fn deposit(
     let bill = Bill { purpose: Purpose::Deposit, customer_id: id, amount: Money::krw(amount), method };
     let pay_in = PayIn { payment_id: PaymentId(intent.new_id()), bill };
     // A handler is dropped when its client hangs up; what was begun is taken to its end all the same.
-    let paid = tokio::spawn(
-        async move { writes.begin(&intent, &bytes, pay_in).await }.instrument(Span::current()),
-    );
+    let paid =
+        tokio::spawn(async move { writes.begin(&intent, &bytes, pay_in).await }.instrument(Span::current()));
     Ok(paid.await.map_err(|_| Problem::internal())??.described_as())
 }
 
@@ -123,10 +122,7 @@ impl Begin for PayIn {
     }
 
     fn needs(&self, _: &Known<'_>, new: bool) -> Vec<Need> {
-        vec![
-            Need::of::<Payment>(self.payment_id).new_if(new),
-            Need::of::<Customer>(self.bill.customer_id),
-        ]
+        vec![Need::of::<Payment>(self.payment_id).new_if(new), Need::of::<Customer>(self.bill.customer_id)]
     }
 
     /// Requests the payment, if the balance has room for it.
@@ -155,11 +151,7 @@ impl Begin for PayIn {
 }
 
 /// What the caller hears of a deposit that the depositing process has taken as far as it can.
-fn answer(
-    deposit: &depositing::Deposit,
-    next_try: Option<DateTime<Utc>>,
-    position: u64,
-) -> Answer<Balance> {
+fn answer(deposit: &depositing::Deposit, next_try: Option<DateTime<Utc>>, position: u64) -> Answer<Balance> {
     let refusal = |status, kind, detail: &str| {
         Problem::new(status, kind, detail).with("payment_id", json!(deposit.payment_id))
     };

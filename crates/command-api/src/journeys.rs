@@ -210,10 +210,7 @@ fn context(intent: &Intent, subject: impl Into<Uuid>) -> Context {
 }
 
 /// The answer, if the journey has come to one.
-fn answer_of<B: Begin>(
-    halted: &Halted<Journey<B>>,
-    position: u64,
-) -> Option<Answer> {
+fn answer_of<B: Begin>(halted: &Halted<Journey<B>>, position: u64) -> Option<Answer> {
     match halted.halt {
         Halt::Rest(until) => B::answer(&halted.journey, until, position).ok(),
         Halt::Perform(_) | Halt::Again => None,

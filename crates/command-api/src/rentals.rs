@@ -176,11 +176,7 @@ impl Begin for Rent {
         !matches!(journey.rental.state, RentalState::Unknown | RentalState::Requested { .. })
     }
 
-    fn answer(
-        journey: &Journey,
-        next_try: Option<DateTime<Utc>>,
-        position: u64,
-    ) -> Result<Answer, Problem> {
+    fn answer(journey: &Journey, next_try: Option<DateTime<Utc>>, position: u64) -> Result<Answer, Problem> {
         Ok(answer::of(journey, next_try, position)?.described_as())
     }
 }
@@ -189,8 +185,10 @@ impl Rent {
     /// The order, of what the client asked for and what the shop's item says.
     fn order(&self, stock: &Stock, customer: &Customer) -> Result<RentalOrder, Problem> {
         let &Self { customer_id, item_id, units, .. } = self;
-        let item =
-            stock.details.clone().ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
+        let item = stock
+            .details
+            .clone()
+            .ok_or_else(|| refused(StockError::Unknown).with("field", json!("item_id")))?;
         if stock.retired {
             return Err(refused(StockError::Retired));
         }

@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 pub(crate) use routes::routes;
 
-use crate::projector::{is_about_data, rows, write};
-use crate::tables::{Tables, table};
+use crate::projection::{keys_parked, rows, write};
+use crate::projector::is_about_data;
+use crate::tables::Tables;
 use crate::view::{Definition, Touch};
 
 /// Positions that a list shows of a key; it may have parked many more.
@@ -131,13 +132,15 @@ impl<'a> Still<'a> {
             touches.extend((self.view.key)(event).map(|key| Touch { key, event, recorded }));
         }
         let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
-        let (rows, parked) =
-            rows(&mut self.tx, self.view, self.generation, keys.into_iter().collect()).await?;
-        let folded = (self.view.fold)(rows, &touches, &parked);
+        let keys: Vec<Uuid> = keys.into_iter().collect();
+        let mut held = (self.view.rows)();
+        held.learn(&keys, rows(&mut self.tx, self.view, self.generation, &keys).await?);
+        let parked = keys_parked(&mut self.tx, self.view, self.generation).await?;
+        let folded = held.fold(&touches, &parked);
         if let Some(parked) = folded.parked.into_iter().next() {
             return Err(Refused::StillParked(parked.error));
         }
-        match write(&mut self.tx, &table(self.view.name, self.generation), folded.rows).await {
+        match write(&mut self.tx, self.view, self.generation, folded.rows).await {
             Err(error) if is_about_data(&error) => Err(Refused::StillParked(error.to_string())),
             written => Ok(written?),
         }

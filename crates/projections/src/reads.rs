@@ -99,7 +99,7 @@ impl Reads {
         self.seen.wait(V::NAME, after).await?;
         // One statement, so row and position are of one moment.
         let found = sqlx::query(&format!(
-            "SELECT v.position, {}, r.row::text AS row FROM views v LEFT JOIN {} r ON r.key = $1
+            "SELECT v.position, {}, r.row FROM views v LEFT JOIN {} r ON r.key = $1
              WHERE v.name = $2 AND v.state = 'serving'",
             degraded_since!(" AND p.key = $1::text"),
             V::NAME.replace('-', "_")
@@ -227,7 +227,7 @@ impl Reads {
         // One statement, so rows and position are of one moment.
         let statement = format!(
             "SELECT v.position, {}, l.newest, l.row FROM views v LEFT JOIN LATERAL (
-                 SELECT r.{newest_by} AS newest, r.row::text AS row FROM {} r
+                 SELECT r.{newest_by} AS newest, r.row FROM {} r
                  WHERE r.{newest_by} < $2{narrowed} ORDER BY r.{newest_by} DESC LIMIT $3
              ) l ON true WHERE v.name = $1 AND v.state = 'serving'",
             // Whose records are asked for is told of the own ones only.

@@ -9,7 +9,7 @@ use sqlx::Executor;
 use tracing::info;
 
 use crate::ahead::OF_ANOTHER_LOG;
-use crate::projector::apply;
+use crate::projection::Projection;
 use crate::tables::{Generation, Tables, begin, index, serve, serving, sweep};
 use crate::view::Definition;
 
@@ -44,12 +44,14 @@ pub async fn run(
 
     let mut tx = tables.pool().begin().await?;
     sweep(&mut tx, view.name, &[]).await?;
-    let generation = begin(&mut tx, view).await?.number;
+    let begun = begin(&mut tx, view).await?;
+    let generation = begun.number;
     tx.commit().await?;
 
     // Nothing is skipped meanwhile: whoever skips needs this view's lock too.
     let skipped = skipped(log.pool(), view.name).await?;
-    let mut building = Building { view, log, tables, generation, position: 0, skipped };
+    let projection = Projection::of(*view, tables.clone(), begun);
+    let mut building = Building { log, projection, position: 0, skipped };
     building.catch_up(&mut progress).await?;
     let mut connection = tables.pool().acquire().await?;
     index(&mut connection, view, generation).await?;
@@ -84,10 +86,8 @@ pub async fn run(
 
 /// A generation that is being built.
 struct Building<'a> {
-    view: &'a Definition,
     log: &'a Log,
-    tables: &'a Tables,
-    generation: i32,
+    projection: Projection,
     position: u64,
     /// The positions of the events that are left out.
     skipped: HashSet<u64>,
@@ -101,8 +101,7 @@ impl Building<'_> {
             let mut page = self.log.page(self.position, PAGE).await?;
             let Some(last) = page.last().map(|last| last.position) else { return Ok(()) };
             page.retain(|recorded| !self.skipped.contains(&recorded.position));
-            let step = (self.position, last);
-            if apply(self.view, self.tables, self.generation, step, &page).await? == Handled::Elsewhere {
+            if self.projection.apply(self.position, last, &page).await? == Handled::Elsewhere {
                 return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
             }
             self.position = last;

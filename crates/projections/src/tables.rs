@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rentstream_infra::log::{signed, unsigned};
+use rentstream_infra::log::unsigned;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, Executor, PgConnection, PgExecutor, PgPool, Row};
+use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tracing::info;
 
 use crate::telling::Teller;
@@ -33,6 +33,8 @@ pub struct Generation {
     pub position: u64,
     /// What its rows were folded by.
     pub version: i32,
+    /// Raised whenever rows were changed beside the projector.
+    pub edition: i64,
 }
 
 impl Tables {
@@ -146,17 +148,20 @@ pub(crate) async fn serving(
     connection: &mut PgConnection,
     view: &str,
 ) -> Result<Option<Generation>, sqlx::Error> {
-    sqlx::query("SELECT generation, position, version FROM views WHERE name = $1 AND state = 'serving'")
-        .bind(view)
-        .try_map(|row| {
-            Ok(Generation {
-                number: row.try_get("generation")?,
-                position: unsigned(row.try_get("position")?),
-                version: row.try_get("version")?,
-            })
+    sqlx::query(
+        "SELECT generation, position, version, edition FROM views WHERE name = $1 AND state = 'serving'",
+    )
+    .bind(view)
+    .try_map(|row| {
+        Ok(Generation {
+            number: row.try_get("generation")?,
+            position: unsigned(row.try_get("position")?),
+            version: row.try_get("version")?,
+            edition: row.try_get("edition")?,
         })
-        .fetch_optional(connection)
-        .await
+    })
+    .fetch_optional(connection)
+    .await
 }
 
 /// Makes the extensions that a view needs.
@@ -193,14 +198,10 @@ pub(crate) async fn begin(
             .fetch_one(&mut *connection)
             .await?
             .get("next");
-    let columns: String = view
-        .columns
-        .iter()
-        .map(|(name, kind)| format!(", {name} {kind} GENERATED ALWAYS AS ((row->>'{name}')::{kind}) STORED"))
-        .collect();
+    let columns: String = view.columns.iter().map(|(name, kind)| format!(", {name} {kind}")).collect();
     let table = table(view.name, number);
     connection
-        .execute(format!("CREATE TABLE {table} (key uuid PRIMARY KEY, row jsonb NOT NULL{columns})").as_str())
+        .execute(format!("CREATE TABLE {table} (key uuid PRIMARY KEY, row text NOT NULL{columns})").as_str())
         .await?;
     sqlx::query("INSERT INTO views (name, generation, version, state) VALUES ($1, $2, $3, 'building')")
         .bind(view.name)
@@ -208,7 +209,7 @@ pub(crate) async fn begin(
         .bind(view.version)
         .execute(connection)
         .await?;
-    Ok(Generation { number, position: 0, version: view.version })
+    Ok(Generation { number, position: 0, version: view.version, edition: 0 })
 }
 
 /// Makes a generation's indexes.
@@ -272,24 +273,4 @@ pub(crate) async fn sweep(
         }
     }
     Ok(())
-}
-
-/// Moves a generation's checkpoint if it stands where it's thought to stand.
-pub(crate) async fn move_checkpoint(
-    connection: impl PgExecutor<'_>,
-    view: &str,
-    generation: i32,
-    from: u64,
-    to: u64,
-) -> Result<bool, sqlx::Error> {
-    let moved = sqlx::query(
-        "UPDATE views SET position = $4 WHERE name = $1 AND generation = $2 AND position = $3 AND state <> 'old'",
-    )
-    .bind(view)
-    .bind(generation)
-    .bind(signed(from))
-    .bind(signed(to))
-    .execute(connection)
-    .await?;
-    Ok(moved.rows_affected() > 0)
 }

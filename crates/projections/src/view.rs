@@ -1,12 +1,12 @@
 //! What a view is: rows by key, each a fold of the events that touch it.
 
-use std::collections::{HashMap, HashSet};
-
 use rentstream_domain::Event;
 use rentstream_infra::log::Recorded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
+
+use crate::rows::{Of, Rows};
 
 /// A read model. See `CONTRIBUTING.md` for how to add one.
 pub trait View: 'static {
@@ -21,7 +21,7 @@ pub trait View: 'static {
     /// Postgres' extensions that those indexes need; trusted ones, which a database's owner may create.
     const EXTENSIONS: &'static [&'static str] = &[];
     /// One row.
-    type Row: Clone + Serialize + DeserializeOwned;
+    type Row: Clone + Serialize + DeserializeOwned + Send + 'static;
 
     /// The row that an event touches.
     fn key(event: &Event) -> Option<Uuid>;
@@ -53,12 +53,9 @@ pub struct Definition {
     pub extensions: &'static [&'static str],
     /// See [`View::key`].
     pub key: fn(&Event) -> Option<Uuid>,
-    /// Folds events into rows, all as JSON.
-    pub fold: Fold,
+    /// The rows that a projector holds in memory, none yet.
+    pub rows: fn() -> Box<dyn Rows>,
 }
-
-/// From the rows that are there, the events and the keys that are parked, to what becomes of the rows.
-pub type Fold = fn(HashMap<Uuid, String>, &[Touch<'_>], &HashSet<String>) -> Folded;
 
 /// An event and the row that it touches.
 #[derive(Debug)]
@@ -93,6 +90,18 @@ pub struct Parked {
     pub error: String,
 }
 
+impl Parked {
+    /// An event that can't be read, so it isn't known which row is its.
+    pub(crate) fn unread(recorded: &Recorded, error: String) -> Self {
+        Self {
+            key: recorded.fallback_key().to_owned(),
+            customer_id: None,
+            position: recorded.position,
+            error,
+        }
+    }
+}
+
 impl Definition {
     /// The definition of a view.
     pub const fn of<V: View>() -> Self {
@@ -103,53 +112,7 @@ impl Definition {
             indexes: V::INDEXES,
             extensions: V::EXTENSIONS,
             key: V::key,
-            fold: fold::<V>,
+            rows: || Box::new(Of::<V>::default()),
         }
     }
-}
-
-fn fold<V: View>(existing: HashMap<Uuid, String>, touches: &[Touch<'_>], parked: &HashSet<String>) -> Folded {
-    let mut folded = Folded::default();
-    let mut parked = parked.clone();
-    let mut rows: HashMap<Uuid, Result<V::Row, String>> = existing
-        .into_iter()
-        .map(|(key, row)| {
-            (key, serde_json::from_str(&row).map_err(|error| format!("the row does not read: {error}")))
-        })
-        .collect();
-    for Touch { key, event, recorded } in touches {
-        let mut park = |error: String| {
-            let customer_id = event.customer_id().map(|customer| customer.0);
-            folded.parked.push(Parked {
-                key: key.to_string(),
-                customer_id,
-                position: recorded.position,
-                error,
-            });
-        };
-        if parked.contains(&key.to_string()) {
-            park("its key is parked".to_owned());
-            continue;
-        }
-        let after = match rows.get(key) {
-            Some(Err(unreadable)) => Err(unreadable.clone()),
-            Some(Ok(row)) => V::apply(Some(row.clone()), event, recorded).map_err(|error| error.0),
-            None => V::apply(None, event, recorded).map_err(|error| error.0),
-        };
-        match after {
-            Ok(row) => {
-                rows.insert(*key, Ok(row));
-            }
-            // The row stays as it was before.
-            Err(error) => {
-                park(error);
-                parked.insert(key.to_string());
-            }
-        }
-    }
-    folded.rows = rows
-        .into_iter()
-        .filter_map(|(key, row)| Some((key, serde_json::to_string(&row.ok()?).ok()?)))
-        .collect();
-    folded
 }

@@ -2,8 +2,8 @@
 
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use rentstream_domain::processes::Journey;
 use rentstream_domain::payment::{NOT_ENOUGH_POINTS, PaymentState};
+use rentstream_domain::processes::Journey;
 use rentstream_domain::rental::{RejectionReason, RentalState};
 use rentstream_domain::stock::Fulfilment;
 use rentstream_domain::{DeliveryId, PaymentId};

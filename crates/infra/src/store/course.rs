@@ -94,11 +94,7 @@ impl Aggregates<'_> {
     ///
     /// # Errors
     /// When it can't be decided at all; whether it's refused is told within.
-    pub fn send(
-        &mut self,
-        command: Command,
-        context: &Context,
-    ) -> Result<Result<(), Refusal>, StoreError> {
+    pub fn send(&mut self, command: Command, context: &Context) -> Result<Result<(), Refusal>, StoreError> {
         match command {
             Command::Customer(id, command) => self.decide::<Customer>(id.into(), command, context),
             Command::Stock(id, command) => self.decide::<Stock>(id.into(), command, context),

@@ -314,11 +314,12 @@ async fn a_course_over_two_aggregates_is_one_commit() {
 
     assert_eq!(left, Ok(200));
     assert_eq!(position, before + 2);
-    let moments: i64 = sqlx::query_scalar("SELECT count(DISTINCT recorded_at) FROM events WHERE position > $1")
-        .bind(i64::try_from(before).unwrap())
-        .fetch_one(log.pool())
-        .await
-        .unwrap();
+    let moments: i64 =
+        sqlx::query_scalar("SELECT count(DISTINCT recorded_at) FROM events WHERE position > $1")
+            .bind(i64::try_from(before).unwrap())
+            .fetch_one(log.pool())
+            .await
+            .unwrap();
     assert_eq!(moments, 1);
 }
 
@@ -356,7 +357,8 @@ async fn what_is_taken_for_new_and_is_not_is_looked_for() {
         }
 
         fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<i64, StoreError> {
-            let profile = Profile { name: Sealed::of("Min-ji".to_owned()), email: None, phone: None, address: None };
+            let profile =
+                Profile { name: Sealed::of("Min-ji".to_owned()), email: None, phone: None, address: None };
             let register = CustomerCommand::Register { profile, at: Utc::now() };
             let _ = aggregates.send(Command::Customer(CustomerId(self.0), register), &nobody())?;
             let _ = aggregates.send(Command::Customer(CustomerId(self.0), paid_in(50)), &nobody())?;

@@ -188,7 +188,7 @@ async fn list(
         "SELECT v.position, ",
         degraded_since!(" AND ($5::uuid IS NULL OR p.customer_id = $5::uuid)"),
         ", r.due, r.place, r.row FROM views v LEFT JOIN LATERAL (
-             SELECT d.due, d.requested_position AS place, d.row::text AS row FROM due_dates d
+             SELECT d.due, d.requested_position AS place, d.row FROM due_dates d
              WHERE d.lent = $1 AND ($2::boolean IS NULL OR d.overdue = $2)
                AND ($3::boolean IS NULL OR d.late = $3) AND ($4::bigint IS NULL OR d.due < $4)
                AND ($5::uuid IS NULL OR d.customer_id = $5::uuid)

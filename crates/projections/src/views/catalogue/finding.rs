@@ -56,7 +56,7 @@ pub(super) async fn all(
         "SELECT v.position, ",
         degraded_since!(""),
         ", r.place, r.row FROM views v LEFT JOIN LATERAL (
-             SELECT c.registered_position AS place, c.row::text AS row FROM catalogue c
+             SELECT c.registered_position AS place, c.row FROM catalogue c
              WHERE c.offered AND c.registered_position > $1 AND ($2::text IS NULL OR c.shop = $2)
              ORDER BY c.registered_position LIMIT $3
          ) r ON true
@@ -163,7 +163,7 @@ fn statement(words: &[String], matching: &Matching) -> String {
     format!(
         "SELECT v.position, {degraded}, r.score, r.place, r.row FROM views v LEFT JOIN LATERAL (
              -- Rows are written out for the page only, not for all that is found.
-             SELECT p.score, p.place, p.row::text AS row FROM (SELECT f.score, f.place, f.row FROM (
+             SELECT p.score, p.place, p.row FROM (SELECT f.score, f.place, f.row FROM (
                  SELECT {base} + (1000 * ({best} + similarity(split_part(c.letters, E'\\n', 1), $6)))::bigint AS score,
                      c.registered_position AS place, c.row
                  FROM catalogue c WHERE c.offered AND ($1::text IS NULL OR c.shop = $1){matches}

@@ -115,10 +115,10 @@ async fn rows_of(
              (SELECT min(p.since) FROM parked p
               WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
          FROM views v LEFT JOIN LATERAL (
-             SELECT h.key, h.requested_position, h.row->'changes' AS changes FROM customer_history h
+             SELECT h.key, h.requested_position, h.row::json->'changes' AS changes FROM customer_history h
              WHERE h.customer_id = $1 AND h.requested_position < $2 AND h.requested_position <= $5
                  AND ($3::text IS NULL OR $3 = (
-                     SELECT c.change->>'status' FROM jsonb_array_elements(h.row->'changes')
+                     SELECT c.change->>'status' FROM json_array_elements(h.row::json->'changes')
                          WITH ORDINALITY AS c (change, n)
                      WHERE (c.change->>'position')::bigint <= $5 ORDER BY c.n DESC LIMIT 1
                  ))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rentstream_domain::CustomerId;
 use rentstream_infra::http::Problem;
 use rentstream_infra::log::{pause, signed, unsigned};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row as _;
 use tokio::sync::{Semaphore, broadcast};
 use tokio_util::sync::CancellationToken;
@@ -210,7 +210,7 @@ async fn changes(reads: &Reads, customers: &[Uuid], after: u64) -> Result<Change
     for row in &found {
         if let Some(position) = row.get::<Option<i64>, _>("changed_position") {
             places.push((unsigned(position), CustomerId(row.get("customer_id"))));
-            rows.push(row.get::<Value, _>("row"));
+            rows.push(serde_json::from_str(row.get("row")).map_err(|_| Problem::internal())?);
         }
     }
     let more = i64::try_from(rows.len()) == Ok(PAGE);

@@ -113,7 +113,10 @@ async fn now(reads: &Reads, part: &Part) -> Result<Found, Problem> {
         degraded_since: rows.first().and_then(|row| row.get("degraded_since")),
         rows: rows
             .iter()
-            .filter_map(|row| Some((row.get::<Option<i64>, _>("requested_position")?, row.get("row"))))
+            .filter_map(|row| {
+                let requested = row.get::<Option<i64>, _>("requested_position")?;
+                Some((requested, serde_json::from_str(row.get("row")).ok()?))
+            })
             .collect(),
     })
 }
