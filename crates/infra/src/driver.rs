@@ -92,8 +92,9 @@ impl Driver {
         subject: S,
         context: &Context,
     ) -> Result<Rest<S::Journey>, DriveError> {
-        let come = self.store.run(self.along(process, subject, context), None).await?;
-        self.go_on(process, subject, context, come).await
+        let mut along = self.along(process, subject, context);
+        let come = self.run(&mut along).await?;
+        self.go_on_by(along, come).await
     }
 
     /// Goes on from where a course has ended, at its position.
@@ -105,11 +106,19 @@ impl Driver {
         process: &Process<S>,
         subject: S,
         context: &Context,
+        come: (Halted<S::Journey>, u64),
+    ) -> Result<Rest<S::Journey>, DriveError> {
+        self.go_on_by(self.along(process, subject, context), come).await
+    }
+
+    async fn go_on_by<S: Look>(
+        &self,
+        mut along: Along<S>,
         (mut halted, mut position): (Halted<S::Journey>, u64),
     ) -> Result<Rest<S::Journey>, DriveError> {
         for _ in 0..STEPS {
             let Halted { halt, journey } = halted;
-            let first = match halt {
+            along.first = match halt {
                 Halt::Rest(until) => return Ok(Rest { until, position, journey }),
                 Halt::Again => None,
                 Halt::Perform(effect) => {
@@ -128,12 +137,23 @@ impl Driver {
                     }
                 }
             };
-            let along = Along { first, ..self.along(process, subject, context) };
             let reached;
-            (halted, reached) = self.store.run(along, None).await?;
+            (halted, reached) = self.run(&mut along).await?;
             position = position.max(reached);
         }
         Err(DriveError::Restless)
+    }
+
+    /// Runs a course. If its steps can't be written together, they are taken one by one from here on: what one
+    /// aggregate is in the way of, nothing that comes before it waits for.
+    async fn run<S: Look>(&self, along: &mut Along<S>) -> Result<(Halted<S::Journey>, u64), StoreError> {
+        match self.store.run(along.clone(), None).await {
+            Err(StoreError::Unavailable(_)) if !along.single => {
+                along.single = true;
+                self.store.run(along.clone(), None).await
+            }
+            come => come,
+        }
     }
 
     /// What the aggregates say of a subject now.
@@ -150,7 +170,7 @@ impl Driver {
     /// The course that takes a subject along.
     pub fn along<S: Look>(&self, process: &Process<S>, subject: S, context: &Context) -> Along<S> {
         let (context, clock) = (context.clone(), self.clock.clone());
-        Along { process: *process, subject, first: None, context, hold: self.hold, clock }
+        Along { process: *process, subject, first: None, single: false, context, hold: self.hold, clock }
     }
 
     /// When to look again at what is on hold, as the gateway's circuit is open. Not past the hold's deadline.

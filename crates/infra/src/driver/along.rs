@@ -11,11 +11,14 @@ use crate::spread::spread;
 use crate::store::{Aggregates, Context, Course, Known, Need, StoreError};
 
 /// Takes a subject along until it comes to rest, or needs something from outside.
+#[derive(Clone)]
 pub struct Along<S: Look> {
     pub(super) process: Process<S>,
     pub(super) subject: S,
     /// What comes before the process's own steps.
     pub(super) first: Option<Command>,
+    /// One step is taken, and no more.
+    pub(super) single: bool,
     pub(super) context: Context,
     pub(super) hold: TimeDelta,
     pub(super) clock: Clock,
@@ -86,9 +89,9 @@ impl<S: Look> Along<S> {
 
     fn steps(&self, aggregates: &mut Aggregates<'_>) -> Result<Halted<S::Journey>, StoreError> {
         let (process, subject) = (self.process.name, self.subject);
-        for _ in 0..STEPS {
+        for taken in 0..STEPS {
             let journey = subject.look(aggregates, self.hold)?;
-            if aggregates.is_cut() {
+            if aggregates.is_cut() || self.single && (taken > 0 || self.first.is_some()) {
                 return Ok(Halted { halt: Halt::Again, journey });
             }
             let step = (self.process.next)(&journey, self.clock.now());
