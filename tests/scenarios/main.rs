@@ -16,6 +16,7 @@ mod forgetting;
 mod gateway;
 mod holding;
 mod identity;
+mod least_privilege;
 mod lists;
 mod looking_back;
 mod my_page;

@@ -1,5 +1,6 @@
 //! Each role by itself, as production runs them; `up` runs the same parts in one process.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -73,7 +74,8 @@ pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
 /// Connects to NATS in the background: nothing waits for it.
 pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
     let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
-    async_nats::ConnectOptions::new()
+    let (options, address) = login(url)?;
+    options
         .name("rentstream")
         .retry_on_initial_connect()
         .reconnect_delay_callback(|attempts| Duration::from_millis((attempts as u64 * 100).min(2_000)))
@@ -82,9 +84,28 @@ pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
             async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
             _ => {}
         })
-        .connect(url)
+        .connect(address)
         .await
         .context("NATS_URL")
+}
+
+/// Who logs in to NATS: the address' user and password, or a token in place of both. The address goes on without
+/// them, as async-nats neither uses nor hides them there.
+fn login(url: &str) -> Result<(async_nats::ConnectOptions, String)> {
+    let mut address: reqwest::Url = url.parse().context("NATS_URL")?;
+    let plain = |text: &str| {
+        let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
+        decoded.map(Cow::into_owned).map_err(|_| anyhow!("NATS_URL: who logs in is not UTF-8"))
+    };
+    let options = async_nats::ConnectOptions::new();
+    let options = match (address.username(), address.password()) {
+        ("", _) => options,
+        (token, None) => options.token(plain(token)?),
+        (user, Some(password)) => options.user_and_password(plain(user)?, plain(password)?),
+    };
+    let stripped = address.set_username("").and_then(|()| address.set_password(None));
+    stripped.map_err(|()| anyhow!("NATS_URL names no host"))?;
+    Ok((options, address.into()))
 }
 
 /// Makes the log's schema, waiting for a Postgres that isn't there yet.
