@@ -115,8 +115,10 @@ async fn nothing_is_published_from_a_log_that_was_restored_until_the_stream_is_m
     let (_server, client, _folder) = nats().await;
     let context = jetstream::new(client.clone());
     let shutdown = CancellationToken::new();
-    let relay = || run(log.clone(), client.clone(), BYTES, shutdown.clone());
-    let relaying = tokio::spawn(relay());
+    let run = || run(log.clone(), client.clone(), BYTES, shutdown.clone());
+    // It would relay for ever where it noticed nothing.
+    let relay = async || tokio::time::timeout(Duration::from_secs(20), run()).await.expect("it's refused");
+    let relaying = tokio::spawn(run());
     fill(&log, 60).await;
     mirrored(&context, 60).await;
 
@@ -133,7 +135,7 @@ async fn nothing_is_published_from_a_log_that_was_restored_until_the_stream_is_m
     assert_eq!(mirror.position(), 60);
 
     reset(&log, client.clone(), BYTES).await.unwrap();
-    tokio::spawn(relay());
+    tokio::spawn(run());
     assert_same(&mirrored(&context, 70).await, &log).await;
     shutdown.cancel();
 }
