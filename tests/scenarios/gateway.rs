@@ -158,7 +158,7 @@ async fn what_the_gateway_turns_away_is_told_as_the_apis_tell_it() {
         Problem::new(status, kind, "").body()["title"].clone()
     };
 
-    // Too large: said by its length, and found while it comes in pieces.
+    // Too large.
     let large = vec![b' '; 80 * 1024];
     let answer = world.post("/v1/items").by(world.manager()).bytes(large).await.refused(413, "too-large");
     assert_eq!((&answer["title"], &answer["status"]), (&problem(413, "too-large"), &json!(413)));

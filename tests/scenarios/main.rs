@@ -30,6 +30,7 @@ mod proof;
 mod renting;
 mod repeating;
 mod restoring;
+mod rolling;
 mod safe;
 mod seeing;
 mod shape;
