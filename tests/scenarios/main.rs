@@ -14,6 +14,7 @@ mod entrance;
 mod finding;
 mod forgetting;
 mod gateway;
+mod healing;
 mod holding;
 mod identity;
 mod least_privilege;
