@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use rentstream_tests::replica::Replica;
 use rentstream_tests::shop::{card, order};
 use rentstream_tests::{World, book, ebook, servers};
 use serde_json::json;
@@ -204,4 +205,15 @@ async fn on_sigterm_what_was_admitted_is_finished() {
     let totals = world.ledger().await["totals"].clone();
     assert_eq!(totals, json!({ "charged": 8 * 1500, "refunded": 0 }));
     world.check_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_projector_that_starts_beside_a_slow_postgres_makes_its_views_once_it_can() {
+    let world = World::of_roles(&["relay", "command-api", "query-api"]).await;
+    // Whoever makes the views' schema waits for us, for longer than a start waits.
+    let mut slow = world.views_pool().begin().await.unwrap();
+    sqlx::query("CREATE TABLE _sqlx_migrations ()").execute(&mut *slow).await.unwrap();
+    let _projector = Replica::of(&world, "project", &[]).await;
+    slow.rollback().await.unwrap();
+    world.views_are_made().await;
 }

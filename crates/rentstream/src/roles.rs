@@ -173,8 +173,12 @@ pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, ending: &Endi
 
 /// Stops at start where the views' Postgres lacks what a view needs. One that is away is waited for later.
 pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()> {
-    match tokio::time::timeout(PREPARE, tables.prepare(views)).await {
-        Ok(Err(sqlx::Error::Configuration(why))) => bail!("VIEWS_DATABASE_URL: {why}"),
+    let (tables, views) = (tables.clone(), views.to_vec());
+    // On its own, so that it isn't given up in the middle: its connection would go back to the pool with the lock of
+    // who makes the schema, and nobody would make it ever.
+    let prepared = tokio::spawn(async move { tables.prepare(&views).await });
+    match tokio::time::timeout(PREPARE, prepared).await {
+        Ok(Ok(Err(sqlx::Error::Configuration(why)))) => bail!("VIEWS_DATABASE_URL: {why}"),
         Ok(_) | Err(_) => Ok(()),
     }
 }
