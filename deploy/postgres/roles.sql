@@ -60,6 +60,11 @@ GRANT SELECT, INSERT, UPDATE (key) ON customer_keys TO rentstream_append;
 GRANT SELECT, INSERT ON subjects, operations TO rentstream_append;
 
 GRANT SELECT ON customer_keys, subjects, notices, operations TO rentstream_query;
+-- What an operator decides of a view's parked keys is written down beside the log; its projector honours it.
+GRANT SELECT ON parking_decisions TO rentstream_follow;
+GRANT SELECT, INSERT ON parking_decisions TO rentstream_query;
+-- Whoever starts before the schema is there waits for it.
+GRANT SELECT ON _sqlx_migrations TO rentstream_append, rentstream_follow, rentstream_query;
 -- To wait for an append that is under way (`?as_of=` a time), it must be allowed to lock the head's row. That asks for
 -- the right to update some column: one that can have no other value.
 GRANT UPDATE (only_row) ON log_head TO rentstream_query;
