@@ -97,12 +97,12 @@ async fn projected(tables: &Tables, position: u64) {
 }
 
 async fn row(tables: &Tables, customer: Uuid) -> Option<Vec<i64>> {
-    let row: Option<serde_json::Value> = sqlx::query_scalar("SELECT row FROM deposits WHERE key = $1")
+    let row: Option<String> = sqlx::query_scalar("SELECT row FROM deposits WHERE key = $1")
         .bind(customer)
         .fetch_optional(tables.pool())
         .await
         .unwrap();
-    row.map(|row| serde_json::from_value(row).unwrap())
+    row.map(|row| serde_json::from_str(&row).unwrap())
 }
 
 async fn parked(tables: &Tables) -> Vec<(String, Vec<i64>)> {
