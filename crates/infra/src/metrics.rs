@@ -26,8 +26,8 @@ pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 /// Labels whose values are known when the program is built: pairs of a name and a value.
 pub type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// One label whose value is only known when the program runs.
-pub type Named = [(&'static str, String); 1];
+/// Labels whose values are only known when the program runs.
+pub type Named<const N: usize = 1> = [(&'static str, String); N];
 
 /// A gauge of a time.
 pub type Seconds = Gauge<f64, AtomicU64>;
@@ -43,9 +43,12 @@ pub struct Request {
     pub status: &'static str,
 }
 
+/// Each metric's name is this, its field's name and its unit.
+const PREFIX: &str = "rentstream";
+
 macro_rules! metrics {
     ($($name:ident: $kind:ty = $new:expr, $unit:expr, $help:literal;)*) => {
-        /// The list; the name in Prometheus is `rentstream_`, the field's name and the unit.
+        /// The list; see [`names`].
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $help] pub $name: $kind,)*
@@ -53,13 +56,18 @@ macro_rules! metrics {
 
         impl Metrics {
             fn new() -> Self {
-                let mut registry = Registry::with_prefix("rentstream");
+                let mut registry = Registry::with_prefix(PREFIX);
                 $(
                     let $name: $kind = $new;
                     register(&mut registry, stringify!($name), $unit, $help, $name.clone());
                 )*
                 Self { registry, $($name,)* }
             }
+        }
+
+        /// The name of each, those included that have nothing to tell yet; a counter's `_total` and the like come to it.
+        pub fn names() -> Vec<String> {
+            vec![$(named(stringify!($name), $unit)),*]
         }
     };
 }
@@ -109,6 +117,8 @@ metrics! {
         "Rentals that a process still has to look at, waiting for their time or not, by process";
     process_failing: Family<Named, Gauge> = Family::default(), None,
         "Rentals whose last step failed and will be tried again, by process";
+    process_steps: Family<Named<2>, Counter> = Family::default(), None,
+        "Events that a process has appended and no caller waited for, by process and event: its steps";
     process_parked: Family<Named, Gauge> = Family::default(), None,
         "Keys that a process has parked since an event of theirs can't be read, by process";
     cancellation_oldest: Seconds = Gauge::default(), Some(Unit::Seconds),
@@ -116,6 +126,10 @@ metrics! {
 
     notice_tries: Family<Labels<2>, Counter> = Family::default(), None,
         "Notices that were tried, by channel and outcome: sent, failed, given_up, no_address or forgotten";
+    notice_waiting: Family<Named, Gauge> = Family::default(), None,
+        "Notices that are still to be delivered, by channel";
+    notice_oldest: Family<Named, Seconds> = Family::default(), Some(Unit::Seconds),
+        "Age of the oldest notice that is still to be delivered, by channel; 0 when there is none";
 
     view_position: Family<Named, Gauge> = Family::default(), None,
         "The position of the last event that a view has seen, by view";
@@ -134,9 +148,16 @@ metrics! {
         "1 for the state in which the payment gateway's circuit is: closed, open or half_open";
 }
 
-/// From a millisecond to half a minute.
+/// From a quarter of a millisecond, as a commit may take no more than that, to half a minute.
 fn times() -> Histogram {
-    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+    Histogram::new([
+        0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    ])
+}
+
+fn named(name: &str, unit: Option<Unit>) -> String {
+    let unit = unit.map(|unit| format!("_{}", unit.as_str())).unwrap_or_default();
+    format!("{PREFIX}_{name}{unit}")
 }
 
 fn register(registry: &mut Registry, name: &str, unit: Option<Unit>, help: &str, metric: impl Metric) {
@@ -186,6 +207,11 @@ mod tests {
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in {text}");
+        }
+        let names = names();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, _) = line.split_once(' ').unwrap();
+            assert!(names.iter().any(|known| known == name), "{name} is none of {names:?}");
         }
     }
 }

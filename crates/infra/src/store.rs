@@ -3,6 +3,7 @@
 //! Whatever is asked goes to the one [`writer`] of this store, which holds the aggregates in memory and shares
 //! commits among all who ask. See `docs/adr/0010-aggregates-in-memory.md` for why that is exact.
 
+mod counting;
 mod course;
 mod job;
 mod loads;

@@ -1,4 +1,4 @@
-//! Looks up how far the processes are, for the metrics. Every process that runs a role of the write side may:
+//! Looks up how far the processes and the notices are, for the metrics. Every process that runs a role of the write side may:
 //! they say the same.
 
 use std::time::{Duration, Instant};
@@ -28,6 +28,14 @@ const PROCESSES: &str = "
 const OLDEST_CANCELLATION: &str = "
     SELECT coalesce(extract(epoch FROM now() - min(e.recorded_at)), 0)::float8 AS age
     FROM tasks t JOIN events e ON e.position = t.woken_at WHERE t.process = 'cancelling'";
+
+/// What each channel still has to deliver; its reader is called after it.
+const NOTICES: &str = "
+    SELECT c.channel, count(n.number) AS waiting,
+        greatest(coalesce(extract(epoch FROM clock_timestamp() - min(n.noted_at)), 0), 0)::float8 AS oldest
+    FROM (SELECT substr(reader, 8) AS channel FROM checkpoints WHERE reader LIKE 'notify-%') c
+    LEFT JOIN notices n ON n.channel = c.channel AND n.state = 'waiting'
+    GROUP BY c.channel";
 
 /// Looks until shutdown.
 pub async fn processes(log: Log, shutdown: CancellationToken) {
@@ -72,5 +80,10 @@ async fn look(log: &Log) -> Result<(), sqlx::Error> {
     }
     let oldest = sqlx::query(OLDEST_CANCELLATION).fetch_one(log.pool()).await?;
     METRICS.cancellation_oldest.set(oldest.try_get("age")?);
+    for row in &sqlx::query(NOTICES).fetch_all(log.pool()).await? {
+        let channel = [("channel", row.try_get::<String, _>("channel")?)];
+        METRICS.notice_waiting.get_or_create(&channel).set(row.try_get("waiting")?);
+        METRICS.notice_oldest.get_or_create(&channel).set(row.try_get("oldest")?);
+    }
     Ok(())
 }

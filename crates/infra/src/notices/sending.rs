@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus_client::metrics::counter::Counter;
 use rentstream_domain::customer::Customer;
 use rentstream_domain::notice::{Notice, Subject, Words};
 use rentstream_domain::rental::Rental;
@@ -39,6 +40,8 @@ pub(super) struct Sender {
 impl Sender {
     /// Works until shutdown; what was begun is finished then.
     pub(super) async fn run(self, noted: Arc<Notify>, shutdown: CancellationToken) {
+        // Whoever asks how many were given up of late needs to have seen none of them before.
+        self.tries("given_up").inc_by(0);
         let mut under_way = JoinSet::new();
         let mut failing = false;
         let mut swept: Option<Instant> = None;
@@ -83,18 +86,15 @@ impl Sender {
             self.crash.after(std::iter::once("NoticeSent"));
         }
         let (channel, id, kind) = (self.channel.name(), notice.id, notice.kind.name());
-        let count = |outcome: &'static str| {
-            let labels = [("channel", channel), ("outcome", outcome)];
-            METRICS.notice_tries.get_or_create(&labels).inc();
-        };
         let settled = self.outbox.settle(&taken, &outcome).await;
-        count(match (&outcome, &settled) {
+        let came_of_it = match (&outcome, &settled) {
             (Outcome::Delivered(Delivery::Sent), _) => "sent",
             (Outcome::Delivered(Delivery::NoAddress), _) => "no_address",
             (Outcome::Forgotten, _) => "forgotten",
             (Outcome::Failed(_), Ok(Some(state))) if state == "given_up" => "given_up",
             (Outcome::Failed(_), _) => "failed",
-        });
+        };
+        self.tries(came_of_it).inc();
         match (settled, outcome) {
             (Ok(Some(state)), Outcome::Failed(failure)) if state == "given_up" => {
                 error!(channel, notice = %id, kind, attempt, error = %failure, "Gave a notice up");
@@ -110,6 +110,10 @@ impl Sender {
                 warn!(channel, notice = %id, %error, "What became of a notice could not be kept");
             }
         }
+    }
+
+    fn tries(&self, outcome: &'static str) -> Counter {
+        METRICS.notice_tries.get_or_create_owned(&[("channel", self.channel.name()), ("outcome", outcome)])
     }
 
     async fn deliver(&self, notice: &Notice) -> Outcome {

@@ -16,6 +16,7 @@ use tokio::task::yield_now;
 use tracing::warn;
 
 use super::StoreError;
+use super::counting;
 use super::course::Need;
 use super::job::{Job, Waiting, Wish};
 use super::loads::{self, Arrived, Loads};
@@ -274,11 +275,14 @@ impl Writer {
 
     fn write(&mut self, mut head: Head) -> Flight {
         let (next, expected) = (std::mem::take(&mut self.next), self.seen);
-        METRICS.log_batch.observe(next.decided.len() as f64);
         Box::pin(async move {
             let began = Instant::now();
             let written = head.write(expected, &next.batch).await;
-            METRICS.log_append.observe(seconds(began.elapsed()));
+            // Who only looked is answered without a commit.
+            if !next.batch.is_empty() {
+                METRICS.log_batch.observe(next.decided.len() as f64);
+                METRICS.log_append.observe(seconds(began.elapsed()));
+            }
             (head, Landed::Written(next, written))
         })
     }
@@ -352,7 +356,7 @@ impl Writer {
     /// It's in the log: the callers hear of it.
     fn done(&mut self, next: Next) {
         for (.., event) in &next.batch.events {
-            METRICS.log_events.get_or_create(&[("event", event.event_type.clone())]).inc();
+            counting::count(event);
         }
         let mut position = self.seen;
         self.seen += next.batch.events.len() as u64;

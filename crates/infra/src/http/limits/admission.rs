@@ -38,10 +38,12 @@ struct Hall {
 impl Admission {
     pub(super) fn new(capacity: NonZeroU32) -> Self {
         let places = capacity.get() as usize;
-        let hall = |api| Hall {
-            api: [("api", api)],
-            places: Arc::new(Semaphore::new(places)),
-            seats: Arc::new(Semaphore::new(places)),
+        let hall = |api| {
+            let api = [("api", api)];
+            // Whoever asks how many were turned away of late needs to have seen none of them before.
+            METRICS.http_turned_away.get_or_create(&api).inc_by(0);
+            METRICS.http_waiting.get_or_create(&api).inc_by(0);
+            Hall { api, places: Arc::new(Semaphore::new(places)), seats: Arc::new(Semaphore::new(places)) }
         };
         Self { writes: hall("writes"), reads: hall("reads") }
     }
