@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine: `make run` and `make test`.
 
-.PHONY: help run test contract bench lint deploy-check servers nginx
+.PHONY: help run test contract bench lint deploy-check servers for-tests
 
 help:
 	@echo "make run        install what is missing, start the shop's backend, say what to try next"
@@ -13,14 +13,14 @@ help:
 servers:
 	@sh deploy/install-servers.sh
 
-nginx:
-	@sh deploy/install-servers.sh nginx
+for-tests:
+	@sh deploy/install-servers.sh nginx prometheus
 
 run: servers
 	cargo build --release --bin rentstream
 	@exec target/release/rentstream up
 
-test: servers nginx
+test: for-tests
 	cargo test --workspace
 
 contract: servers

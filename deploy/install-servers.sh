@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what `rentstream up` starts by itself: Postgres, nats-server and, on Linux, util-linux's setpriv.
-# With the argument `nginx` that too, and envsubst: what the gateway (deploy/gateway) is made of, for its tests.
+# With the argument `nginx` that too, and envsubst: what the gateway (deploy/gateway) is made of, for its tests. With
+# `prometheus` that one and promtool, for the tests of deploy/prometheus and deploy/grafana.
 # Silent when all are there. Starts no service: rentstream runs its own servers under its data folder.
 set -eu
 
-with=${1:-}
+with=" $* "
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -35,9 +36,18 @@ has_setpriv() {
     [ "$(uname -s)" != Linux ] || setpriv --help 2>&1 | grep -q pdeathsig
 }
 
-# Where nobody asked for it, it's not missing.
+# What nobody asked for isn't missing.
+asked_for() {
+    case $with in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+has_prometheus() {
+    asked_for prometheus || return 0
+    command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
+}
+
 has_nginx() {
-    [ "$with" != nginx ] && return
+    asked_for nginx || return 0
     command -v envsubst >/dev/null 2>&1 || return 1
     command -v nginx >/dev/null 2>&1 ||
         any_executable /usr/sbin/nginx /usr/local/sbin/nginx /opt/homebrew/bin/nginx /usr/local/bin/nginx
@@ -72,6 +82,11 @@ install_by_apt() {
         starting_nothing apt_install nginx-light gettext-base
         stop_unit nginx
     fi
+    if ! has_prometheus; then
+        # It would watch the machine on port 9090, and its exporter on 9100: that one isn't brought along.
+        starting_nothing apt_install prometheus
+        stop_unit prometheus
+    fi
 }
 
 # Whoever installs a service for Debian asks this file first whether it may start it. An operator's own stands.
@@ -100,6 +115,7 @@ install_by_dnf() {
     has_postgres || as_root dnf install -y postgresql-server >&2
     has_nats || as_root dnf install -y nats-server >&2 || true
     has_nginx || as_root dnf install -y nginx gettext >&2
+    has_prometheus || as_root dnf install -y prometheus >&2 || true
 }
 
 install_by_apk() {
@@ -107,15 +123,17 @@ install_by_apk() {
     has_postgres || as_root apk add postgresql >&2
     has_nats || as_root apk add nats-server >&2 || true
     has_nginx || as_root apk add nginx gettext-envsubst >&2
+    has_prometheus || as_root apk add prometheus >&2
 }
 
 install_by_brew() {
     has_postgres || brew install postgresql@17 >&2
     has_nats || brew install nats-server >&2
     has_nginx || brew install nginx gettext >&2
+    has_prometheus || brew install prometheus >&2
 }
 
-if has_postgres && has_nats && has_setpriv && has_nginx; then exit 0; fi
+if has_postgres && has_nats && has_setpriv && has_nginx && has_prometheus; then exit 0; fi
 
 manager=
 for candidate in apt-get dnf apk brew; do
@@ -135,7 +153,7 @@ fi
 if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then
     script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
     say "Installing Postgres and nats-server needs root, and there is no sudo. Run:"
-    say "    su -c 'sh \"$script\" $with'"
+    say "    su -c 'sh \"$script\"$with'"
     exit 1
 fi
 
@@ -155,4 +173,8 @@ has_nats || {
 }
 has_setpriv || { missing=1; say "setpriv is still missing. It is part of util-linux."; }
 has_nginx || { missing=1; say "nginx or envsubst (part of gettext) is still missing. See https://nginx.org/en/download.html"; }
+has_prometheus || {
+    missing=1
+    say "prometheus or promtool is still missing. See https://prometheus.io/download/"
+}
 exit "$missing"

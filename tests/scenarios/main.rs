@@ -22,6 +22,7 @@ mod lists;
 mod looking_back;
 mod my_page;
 mod noticing;
+mod observing;
 mod offering;
 mod outages;
 mod overload;
