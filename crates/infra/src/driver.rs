@@ -169,7 +169,7 @@ impl Driver {
 
     /// The course that takes a subject along.
     pub fn along<S: Look>(&self, process: &Process<S>, subject: S, context: &Context) -> Along<S> {
-        let (context, clock) = (context.clone(), self.clock.clone());
+        let (context, clock) = (context.clone(), self.clock);
         Along { process: *process, subject, first: None, single: false, context, hold: self.hold, clock }
     }
 
