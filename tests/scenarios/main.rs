@@ -29,6 +29,7 @@ mod overload;
 mod parking;
 mod projecting;
 mod proof;
+mod rebuilding;
 mod renting;
 mod repeating;
 mod restoring;

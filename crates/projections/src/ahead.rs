@@ -2,24 +2,16 @@
 //! projected on, but rebuilt.
 
 use std::fmt;
-use std::time::Duration;
 
-use rentstream_infra::feed::Feed;
-use rentstream_infra::log::{Log, pause, signed, unsigned};
+use rentstream_infra::log::{Log, signed, unsigned};
 use sqlx::Row;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
-use crate::projector;
 use crate::tables::Tables;
 use crate::view::Definition;
 
 /// The version of rows that follow from another log. Written down as soon as it's noticed, as the log may grow past
 /// the view's position and nothing would show it any more.
 pub(crate) const OF_ANOTHER_LOG: i32 = -1;
-
-/// How often it's looked whether such a view is rebuilt.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// A view that is ahead of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,29 +52,12 @@ pub async fn views(log: &Log, tables: &Tables) -> Result<Vec<Ahead>, sqlx::Error
     Ok(ahead.collect())
 }
 
-/// Projects a view until shutdown, from the moment on at which its rows follow from this log.
-pub async fn project(view: Definition, feed: Feed, log: Log, tables: Tables, shutdown: CancellationToken) {
-    let (mut said, mut failed) = (false, false);
-    while !shutdown.is_cancelled() {
-        match refused(&view, &log, &tables).await {
-            Ok(None) => return projector::run(view, feed, tables, shutdown).await,
-            Ok(Some(ahead)) => {
-                if !std::mem::replace(&mut said, true) {
-                    error!("{ahead}");
-                }
-            }
-            Err(error) if !std::mem::replace(&mut failed, true) => {
-                warn!(view = view.name, %error, "The view or the log can't be read, will try again");
-            }
-            Err(_) => {}
-        }
-        pause(&shutdown, LOOK).await;
-    }
-}
-
-async fn refused(view: &Definition, log: &Log, tables: &Tables) -> Result<Option<Ahead>, sqlx::Error> {
-    // There may be nothing yet, not even the database.
-    tables.ensure(view).await?;
+/// Whether a view's rows follow from another log; that is written down.
+pub(crate) async fn refused(
+    view: &Definition,
+    log: &Log,
+    tables: &Tables,
+) -> Result<Option<Ahead>, sqlx::Error> {
     let Some(ahead) = views(log, tables).await?.into_iter().find(|ahead| ahead.view == view.name) else {
         return Ok(None);
     };

@@ -5,13 +5,16 @@
 //! written down.
 //!
 //! Reading order: [`view`] (what a view is), [`views`] (the list of them, a file each), [`projector`] (events
-//! → rows), [`tables`] (where the rows are), [`rebuild`], [`parking`] (what could not be applied), then [`api`] and [`reads`] (rows → HTTP)
+//! → rows), [`tables`] (where the rows are), [`upkeep`] and
+//! [`rebuild`] (rows of another definition), [`parking`] (what could not be applied), then [`api`] and [`reads`] (rows → HTTP)
 //! with [`waiting`] and [`paging`].
 
 pub mod ahead;
 pub mod api;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod golden;
 mod notices;
 pub mod paging;
 pub mod parking;
@@ -24,6 +27,7 @@ pub mod sampling;
 mod search;
 pub mod tables;
 mod telling;
+pub mod upkeep;
 pub mod view;
 pub mod views;
 pub mod waiting;

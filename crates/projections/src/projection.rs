@@ -45,10 +45,6 @@ impl Projection {
         }
     }
 
-    pub(crate) fn generation(&self) -> i32 {
-        self.generation
-    }
-
     fn forget(&mut self) {
         self.rows.forget();
         self.parked = None;

@@ -1,5 +1,6 @@
 //! Projects the log into one view, page by page: see [`projection`](crate::projection).
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,17 +10,18 @@ use rentstream_infra::parking::Skips;
 use rentstream_infra::reader::{self, Concern, Handled, Handler};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::projection::Projection;
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
 
-/// Projects a view until shutdown. Any number of replicas may: the checkpoint decides who writes.
+/// Projects a view until shutdown, or until the rows that serve are another definition's. Any number of replicas may:
+/// the checkpoint decides who writes.
 pub async fn run(view: Definition, feed: Feed, tables: Tables, shutdown: CancellationToken) {
     let skips = Skips::new(feed.log().clone(), view.name);
-    let projector = Projector { view, tables, projection: Mutex::new(None), skips };
-    reader::run(projector, feed, shutdown).await;
+    let over = shutdown.child_token();
+    let projector = Projector { view, tables, projection: Mutex::new(None), skips, over: over.clone() };
+    reader::run(projector, feed, over).await;
 }
 
 struct Projector {
@@ -29,6 +31,8 @@ struct Projector {
     projection: Mutex<Option<Projection>>,
     /// What operators had it leave out.
     skips: Skips,
+    /// The rows are not this definition's, or it's shutdown.
+    over: CancellationToken,
 }
 
 impl Handler for Projector {
@@ -43,17 +47,14 @@ impl Handler for Projector {
 
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
         let serving = self.tables.ensure(&self.view).await?;
-        let Generation { number, position, version, .. } = serving;
-        self.skips.reads_on_from(position).await?;
+        let Generation { position, .. } = serving;
         let mut projection = self.projection.lock().await;
-        let known = projection.as_ref().map(Projection::generation);
-        if version != self.view.version && known != Some(number) {
-            let view = self.view.name;
-            warn!(
-                view,
-                "The view was folded by another version of the program; rebuild it: rentstream rebuild {view}"
-            );
+        if !serving.is_of(&self.view) {
+            *projection = None;
+            self.over.cancel();
+            return Ok(position);
         }
+        self.skips.reads_on_from(position).await?;
         match projection.as_mut() {
             Some(projection) => projection.follow(serving),
             None => *projection = Some(Projection::of(self.view, self.tables.clone(), serving)),
@@ -75,10 +76,7 @@ impl Handler for Projector {
         let mut projection = self.projection.lock().await;
         // A reader reads its checkpoint first.
         let Some(projection) = projection.as_mut() else { return Ok(Handled::Elsewhere) };
-        let handled = match projection.apply(from, to, events).await {
-            Err(error) if is_about_data(&error) => one_by_one(projection, (from, to), events).await?,
-            applied => applied?,
-        };
+        let handled = apply(projection, (from, to), events).await?;
         if handled == Handled::Done {
             self.tables.tell(self.view.name, to);
         }
@@ -86,13 +84,28 @@ impl Handler for Projector {
     }
 }
 
-/// A row can't be stored. Which one, is found by going event by event; its key is parked.
+/// Applies a page as [`Projection::apply`] does; the key of a row that can't be stored is parked.
+///
+/// # Errors
+/// When Postgres can't be reached or refuses.
+pub(crate) async fn apply(
+    projection: &mut Projection,
+    (from, to): (u64, u64),
+    events: &[impl Borrow<Recorded>],
+) -> Result<Handled, sqlx::Error> {
+    match projection.apply(from, to, events).await {
+        Err(error) if is_about_data(&error) => one_by_one(projection, (from, to), events).await,
+        applied => applied,
+    }
+}
+
+/// A row can't be stored. Which one, is found by going event by event.
 async fn one_by_one(
     projection: &mut Projection,
     (mut from, to): (u64, u64),
-    events: &[Arc<Recorded>],
+    events: &[impl Borrow<Recorded>],
 ) -> Result<Handled, sqlx::Error> {
-    for recorded in events {
+    for recorded in events.iter().map(Borrow::borrow) {
         let alone = std::slice::from_ref(recorded);
         let handled = match projection.apply(from, recorded.position, alone).await {
             Err(error) if is_about_data(&error) => {

@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use rentstream_infra::log::Log;
 use rentstream_infra::parking::skipped;
 use rentstream_infra::reader::Handled;
-use sqlx::Executor;
+use sqlx::{Executor, PgConnection};
 use tracing::info;
 
 use crate::ahead::OF_ANOTHER_LOG;
 use crate::projection::Projection;
+use crate::projector::apply;
 use crate::tables::{Generation, Tables, begin, index, serve, serving, sweep};
 use crate::view::Definition;
 
@@ -25,23 +26,72 @@ pub struct Rebuilt {
     pub position: u64,
 }
 
+/// Why a view isn't rebuilt.
+#[derive(Debug, thiserror::Error)]
+pub enum Unbuilt {
+    /// By somebody else.
+    #[error("the view {0} is being rebuilt already")]
+    Busy(&'static str),
+    /// Postgres can't be reached or refuses.
+    #[error(transparent)]
+    Away(#[from] sqlx::Error),
+}
+
+/// Who rebuilds a view, alone: nobody else does, and nobody decides about its parked keys, for as long as it's held.
+pub struct Alone {
+    view: Definition,
+    tables: Tables,
+    /// The lock lives as long as its connection does.
+    _lock: PgConnection,
+}
+
+impl Alone {
+    /// Takes the view's lock.
+    ///
+    /// # Errors
+    /// When somebody has it, or Postgres can't be reached.
+    pub async fn with(view: &Definition, tables: &Tables) -> Result<Self, Unbuilt> {
+        let mut lock = tables.pool().acquire().await?.detach();
+        // Who decides about a parked key has it for a moment.
+        lock.execute("SET lock_timeout = '1s'").await?;
+        let taken =
+            sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(view.name).execute(&mut lock).await;
+        match taken {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+                Err(Unbuilt::Busy(view.name))
+            }
+            taken => taken
+                .map(|_| Self { view: *view, tables: tables.clone(), _lock: lock })
+                .map_err(Unbuilt::Away),
+        }
+    }
+}
+
 /// Rebuilds a view while the old rows serve; reads never fail and never go back in time. The old generation
 /// stays until the next rebuild. `progress` is told the position reached and the log's head.
 ///
 /// # Errors
-/// When Postgres can't be reached or refuses; the old rows go on serving, and the next rebuild sweeps up.
+/// See [`Unbuilt`]; the old rows go on serving, and the next rebuild sweeps up.
 pub async fn run(
     view: &Definition,
     log: &Log,
     tables: &Tables,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<Rebuilt, sqlx::Error> {
+    progress: impl FnMut(u64, u64) + Send,
+) -> Result<Rebuilt, Unbuilt> {
     tables.ensure(view).await?;
-    // One rebuild of a view at a time, for as long as this connection lives.
-    let mut guard = tables.pool().acquire().await?.detach();
-    guard.execute("SET lock_timeout = '1s'").await?;
-    sqlx::query("SELECT pg_advisory_lock(hashtext($1))").bind(view.name).execute(&mut guard).await?;
+    build(Alone::with(view, tables).await?, log, progress).await
+}
 
+/// As [`run`], by who has the view's lock already.
+///
+/// # Errors
+/// See [`run`].
+pub async fn build(
+    alone: Alone,
+    log: &Log,
+    mut progress: impl FnMut(u64, u64) + Send,
+) -> Result<Rebuilt, Unbuilt> {
+    let Alone { view, tables, .. } = &alone;
     let mut tx = tables.pool().begin().await?;
     sweep(&mut tx, view.name, &[]).await?;
     let begun = begin(&mut tx, view).await?;
@@ -101,7 +151,7 @@ impl Building<'_> {
             let mut page = self.log.page(self.position, PAGE).await?;
             let Some(last) = page.last().map(|last| last.position) else { return Ok(()) };
             page.retain(|recorded| !self.skipped.contains(&recorded.position));
-            if self.projection.apply(self.position, last, &page).await? == Handled::Elsewhere {
+            if apply(&mut self.projection, (self.position, last), &page).await? == Handled::Elsewhere {
                 return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
             }
             self.position = last;

@@ -14,6 +14,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// Two that make tables at once wait for each other.
 const LOCK: i64 = 0x5245_4e54;
+/// To be raised when tables, or what is written into them, are made otherwise of the same definition.
+pub(crate) const LAYOUT: i32 = 1;
 const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// A handle on the views' database; cheap to clone.
@@ -33,8 +35,17 @@ pub struct Generation {
     pub position: u64,
     /// What its rows were folded by.
     pub version: i32,
+    /// See [`Definition::fingerprint`].
+    pub fingerprint: i64,
     /// Raised whenever rows were changed beside the projector.
     pub edition: i64,
+}
+
+impl Generation {
+    /// Whether its rows were folded from this log by this definition, so that they can be projected on.
+    pub fn is_of(&self, view: &Definition) -> bool {
+        self.version == view.version && self.fingerprint == view.fingerprint()
+    }
 }
 
 impl Tables {
@@ -149,7 +160,8 @@ pub(crate) async fn serving(
     view: &str,
 ) -> Result<Option<Generation>, sqlx::Error> {
     sqlx::query(
-        "SELECT generation, position, version, edition FROM views WHERE name = $1 AND state = 'serving'",
+        "SELECT generation, position, version, fingerprint, edition FROM views
+         WHERE name = $1 AND state = 'serving'",
     )
     .bind(view)
     .try_map(|row| {
@@ -157,6 +169,7 @@ pub(crate) async fn serving(
             number: row.try_get("generation")?,
             position: unsigned(row.try_get("position")?),
             version: row.try_get("version")?,
+            fingerprint: row.try_get("fingerprint")?,
             edition: row.try_get("edition")?,
         })
     })
@@ -203,13 +216,17 @@ pub(crate) async fn begin(
     connection
         .execute(format!("CREATE TABLE {table} (key uuid PRIMARY KEY, row text NOT NULL{columns})").as_str())
         .await?;
-    sqlx::query("INSERT INTO views (name, generation, version, state) VALUES ($1, $2, $3, 'building')")
-        .bind(view.name)
-        .bind(number)
-        .bind(view.version)
-        .execute(connection)
-        .await?;
-    Ok(Generation { number, position: 0, version: view.version, edition: 0 })
+    let fingerprint = view.fingerprint();
+    sqlx::query(
+        "INSERT INTO views (name, generation, version, fingerprint, state) VALUES ($1, $2, $3, $4, 'building')",
+    )
+    .bind(view.name)
+    .bind(number)
+    .bind(view.version)
+    .bind(fingerprint)
+    .execute(connection)
+    .await?;
+    Ok(Generation { number, position: 0, version: view.version, fingerprint, edition: 0 })
 }
 
 /// Makes a generation's indexes.

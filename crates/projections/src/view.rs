@@ -4,15 +4,17 @@ use rentstream_domain::Event;
 use rentstream_infra::log::Recorded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::rows::{Of, Rows};
+use crate::tables::LAYOUT;
 
 /// A read model. See `CONTRIBUTING.md` for how to add one.
 pub trait View: 'static {
     /// What its reader calls it, as in `customer-history`.
     const NAME: &'static str;
-    /// To be raised when `key` or `apply` changes, so that a rebuild is noticed to be due.
+    /// To be raised when `key`, `apply` or the row's shape changes: the view is rebuilt then. A test notices.
     const VERSION: i32;
     /// Members of the row that queries filter or sort by, and their SQL type; they become columns.
     const COLUMNS: &'static [(&'static str, &'static str)];
@@ -114,5 +116,13 @@ impl Definition {
             key: V::key,
             rows: || Box::new(Of::<V>::default()),
         }
+    }
+
+    /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
+    /// but folded afresh.
+    pub fn fingerprint(&self) -> i64 {
+        let Self { name: _, version, columns, indexes, extensions, key: _, rows: _ } = self;
+        let hash = Sha256::digest(format!("{LAYOUT} {version} {columns:?} {indexes:?} {extensions:?}"));
+        hash.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     }
 }

@@ -26,7 +26,7 @@ use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
 use rentstream_projections::views::customer_history::hub::Hub;
 use rentstream_projections::waiting::Seen;
-use rentstream_projections::{ahead, views};
+use rentstream_projections::{upkeep, views};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -359,8 +359,8 @@ pub(crate) fn spawn_projectors(
     shutdown: &CancellationToken,
 ) {
     for view in views {
-        let (feed, log, tables) = (source.feed(), log.clone(), tables.clone());
-        tasks.spawn(ahead::project(*view, feed, log, tables, shutdown.clone()));
+        let (source, log, tables) = (source.clone(), log.clone(), tables.clone());
+        tasks.spawn(upkeep::keep(*view, source, log, tables, shutdown.clone()));
     }
 }
 
