@@ -6,6 +6,7 @@
 
 mod answers;
 mod append;
+mod copied;
 mod head;
 mod moments;
 mod recorded;

@@ -1,11 +1,12 @@
 use cqrs_es::Aggregate;
 use cqrs_es::persist::PersistedEventStore;
 use cqrs_es::{AggregateContext, EventStore};
+use futures::TryStreamExt;
 use postgres_es::PostgresEventRepository;
 use rentstream_domain::customer::Customer;
 use uuid::Uuid;
 
-use super::{AppendError, Log};
+use super::{AppendError, Log, Recorded};
 use crate::store::Store;
 use crate::testing::{deposit, fill, log, two_handles};
 
@@ -132,4 +133,26 @@ async fn old_answers_are_purged_in_batches_beside_the_appends() {
     assert!(
         log.answered("minji", "24").await.unwrap().unwrap().age >= std::time::Duration::from_secs(86_400)
     );
+}
+
+#[tokio::test]
+async fn what_is_copied_is_what_is_read_page_by_page_whatever_is_in_it() {
+    let log = log().await;
+    let payload = r#"{ "PointsDeposited": {"why":"a\ttab, a\\slash, \\N, \"quotes\", a\nline, \u0007, \u0000, 채식주의자"}}"#;
+    let strange = |n| {
+        let mut append = deposit(Uuid::now_v7(), 0, n);
+        append.events[0].payload = format!("{payload}\n");
+        append.events[0].metadata = format!(r#"{{"actor":"back\\slash {n}"}}"#);
+        append
+    };
+    let appends: Vec<_> = (0..8_000).map(strange).collect();
+    for batch in appends.chunks(1_000) {
+        log.append_all(batch).await.unwrap();
+    }
+    let read = log.page(10, 7_980).await.unwrap();
+    let copied: Vec<Vec<Recorded>> = log.copied(10, 7_990).try_collect().await.unwrap();
+    assert!(copied.len() > 1, "there is more than one page");
+    let shown = |recorded: &Recorded| serde_json::to_string(recorded).unwrap();
+    let copied: Vec<String> = copied.iter().flatten().map(shown).collect();
+    assert_eq!(copied, read.iter().map(shown).collect::<Vec<_>>());
 }
