@@ -93,6 +93,10 @@ pub(crate) async fn apply(
     (from, to): (u64, u64),
     events: &[impl Borrow<Recorded>],
 ) -> Result<Handled, sqlx::Error> {
+    // The key of one that can't be read is parked from there on, so what comes before goes in first.
+    if events.iter().any(|recorded| recorded.borrow().event().is_err()) {
+        return one_by_one(projection, (from, to), events).await;
+    }
     match projection.apply(from, to, events).await {
         Err(error) if is_about_data(&error) => one_by_one(projection, (from, to), events).await,
         applied => applied,
