@@ -15,6 +15,8 @@ CALLERS = {
     "GET /v1/views/{name}/decisions": "OPERATOR",
     "POST /v1/views/{name}/parked/{key}/retry": "OPERATOR",
     "POST /v1/views/{name}/parked/{key}/skip": "OPERATOR",
+    "POST /v1/views/{name}/rebuild": "OPERATOR",
+    "POST /v1/views/{name}/rollback": "OPERATOR",
 }
 NOBODY = "00000000-0000-4000-8000-000000000000"
 LOWEST = "1970-01-01T00:00:00Z"

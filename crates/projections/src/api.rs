@@ -14,7 +14,7 @@ use sqlx::Row;
 use crate::paging::Page;
 use crate::reads::Reads;
 use crate::waiting::unavailable;
-use crate::{notices, parking, views};
+use crate::{notices, parking, rebuild, views};
 
 /// The query API.
 pub fn router(reads: Reads) -> ApiRouter {
@@ -24,7 +24,11 @@ pub fn router(reads: Reads) -> ApiRouter {
 /// Its routes, before there is anything that they work with.
 pub fn routes() -> ApiRouter<Reads> {
     let list = get_with(list, told("The views: position, lag, parked keys", "operator, manager", &[]));
-    views::routes().merge(notices::routes()).merge(parking::routes()).api_route("/v1/views", list)
+    views::routes()
+        .merge(notices::routes())
+        .merge(parking::routes())
+        .merge(rebuild::routes())
+        .api_route("/v1/views", list)
 }
 
 /// Each view: position, lag, state, parked keys.

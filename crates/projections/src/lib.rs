@@ -11,6 +11,7 @@
 
 pub mod ahead;
 pub mod api;
+mod bulk;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod golden;
 mod notices;
 pub mod paging;
 pub mod parking;
+mod plain;
 mod projection;
 pub mod projector;
 pub mod reads;
@@ -28,6 +30,7 @@ mod search;
 pub mod tables;
 mod telling;
 pub mod upkeep;
+pub mod verify;
 pub mod view;
 pub mod views;
 pub mod waiting;

@@ -13,7 +13,7 @@ use sqlx::{Postgres, Row, Transaction};
 use tracing::info;
 use uuid::Uuid;
 
-pub(crate) use routes::routes;
+pub(crate) use routes::{Named, routes};
 
 use crate::projection::{keys_parked, rows, write};
 use crate::projector::is_about_data;

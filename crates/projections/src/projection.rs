@@ -247,6 +247,16 @@ fn bind<'q>(
     Ok(columns.into_iter().fold(query, Query::bind))
 }
 
+/// The columns that are drawn from a row.
+pub(crate) fn columns(view: &Definition, row: &str) -> Result<Vec<Option<String>>, sqlx::Error> {
+    if view.columns.is_empty() {
+        return Ok(vec![]);
+    }
+    let members: HashMap<&str, &RawValue> =
+        serde_json::from_str(row).map_err(|error| sqlx::Error::Encode(error.into()))?;
+    Ok(view.columns.iter().map(|(name, _)| members.get(name).and_then(|member| text(member))).collect())
+}
+
 /// A member as Postgres' `->>` would give it.
 fn text(member: &RawValue) -> Option<String> {
     match member.get() {
@@ -300,7 +310,7 @@ pub(crate) async fn write(
 }
 
 /// Sets events aside with their keys.
-async fn park(
+pub(crate) async fn park(
     connection: &mut PgConnection,
     view: &Definition,
     generation: i32,

@@ -159,11 +159,21 @@ pub(crate) async fn serving(
     connection: &mut PgConnection,
     view: &str,
 ) -> Result<Option<Generation>, sqlx::Error> {
+    latest(connection, view, "serving").await
+}
+
+/// The latest generation in a state.
+pub(crate) async fn latest(
+    connection: &mut PgConnection,
+    view: &str,
+    state: &str,
+) -> Result<Option<Generation>, sqlx::Error> {
     sqlx::query(
         "SELECT generation, position, version, fingerprint, edition FROM views
-         WHERE name = $1 AND state = 'serving'",
+         WHERE name = $1 AND state = $2 ORDER BY generation DESC LIMIT 1",
     )
     .bind(view)
+    .bind(state)
     .try_map(|row| {
         Ok(Generation {
             number: row.try_get("generation")?,
@@ -199,7 +209,7 @@ async fn extend(connection: &mut PgConnection, view: &Definition) -> Result<(), 
     Ok(())
 }
 
-/// Makes an empty next generation, without indexes: rows go in faster so.
+/// Makes an empty next generation, without indexes and not even a key: rows go in faster so.
 pub(crate) async fn begin(
     connection: &mut PgConnection,
     view: &Definition,
@@ -214,7 +224,7 @@ pub(crate) async fn begin(
     let columns: String = view.columns.iter().map(|(name, kind)| format!(", {name} {kind}")).collect();
     let table = table(view.name, number);
     connection
-        .execute(format!("CREATE TABLE {table} (key uuid PRIMARY KEY, row text NOT NULL{columns})").as_str())
+        .execute(format!("CREATE TABLE {table} (key uuid NOT NULL, row text NOT NULL{columns})").as_str())
         .await?;
     let fingerprint = view.fingerprint();
     sqlx::query(
@@ -229,16 +239,16 @@ pub(crate) async fn begin(
     Ok(Generation { number, position: 0, version: view.version, fingerprint, edition: 0 })
 }
 
-/// Makes a generation's indexes.
+/// Makes a generation's key and indexes.
 pub(crate) async fn index(
     connection: &mut PgConnection,
     view: &Definition,
     generation: i32,
 ) -> Result<(), sqlx::Error> {
+    let table = table(view.name, generation);
+    connection.execute(format!("ALTER TABLE {table} ADD PRIMARY KEY (key)").as_str()).await?;
     for index in view.indexes {
-        connection
-            .execute(format!("CREATE INDEX ON {} {index}", table(view.name, generation)).as_str())
-            .await?;
+        connection.execute(format!("CREATE INDEX ON {table} {index}").as_str()).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::ahead::{self, Ahead};
 use crate::projector;
-use crate::rebuild::{self, Alone, Unbuilt};
+use crate::rebuild::{Alone, Unbuilt};
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
 
@@ -125,7 +125,7 @@ impl Keeper {
                 alone => alone?,
             };
             if !tables.ensure(view).await?.is_of(view) {
-                rebuild::build(alone, log, |_, _| ()).await?;
+                alone.build(log, |_, _| ()).await?;
             }
             Ok(())
         };

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::plain::{self, Plain};
 use crate::rows::{Of, Rows};
 use crate::tables::LAYOUT;
 
@@ -57,6 +58,8 @@ pub struct Definition {
     pub key: fn(&Event) -> Option<Uuid>,
     /// The rows that a projector holds in memory, none yet.
     pub rows: fn() -> Box<dyn Rows>,
+    /// A fold in memory alone, of nothing yet.
+    pub plain: fn() -> Box<dyn Plain>,
 }
 
 /// An event and the row that it touches.
@@ -115,13 +118,14 @@ impl Definition {
             extensions: V::EXTENSIONS,
             key: V::key,
             rows: || Box::new(Of::<V>::default()),
+            plain: || Box::new(plain::Of::<V>::default()),
         }
     }
 
     /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
     /// but folded afresh.
     pub fn fingerprint(&self) -> i64 {
-        let Self { name: _, version, columns, indexes, extensions, key: _, rows: _ } = self;
+        let Self { name: _, version, columns, indexes, extensions, key: _, rows: _, plain: _ } = self;
         let hash = Sha256::digest(format!("{LAYOUT} {version} {columns:?} {indexes:?} {extensions:?}"));
         hash.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     }

@@ -10,6 +10,7 @@ mod rebuild;
 mod roles;
 mod token;
 mod up;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,14 @@ enum Subcommands {
     Rebuild {
         /// Which.
         view: String,
+        /// Lets the rows from before the last rebuild serve again, once they have seen what came since.
+        #[arg(long)]
+        rollback: bool,
+    },
+    /// Folds the log afresh and compares with what is served; prints what differs, and by which events.
+    Verify {
+        /// Which view; all of them where none is named.
+        view: Option<String>,
     },
     /// Shows what a view could not apply; `retry` and `skip` decide what to do about it.
     Parked(parked::Parked),
@@ -153,7 +162,10 @@ fn main() -> ExitCode {
                 health::ask(url.unwrap_or_else(|| health::here(settings.listen))).await
             }
             Subcommands::Sandbox => roles::sandbox(settings, shutdown).await,
-            Subcommands::Rebuild { view } => unless(&shutdown, rebuild::run(settings, &view)).await,
+            Subcommands::Rebuild { view, rollback } => {
+                unless(&shutdown, rebuild::run(settings, &view, rollback)).await
+            }
+            Subcommands::Verify { view } => unless(&shutdown, verify::run(settings, view.as_deref())).await,
             Subcommands::Parked(what) => unless(&shutdown, parked::run(settings, what)).await,
             Subcommands::Check => unless(&shutdown, check::run(settings)).await,
             Subcommands::Demo { url, shops } => demo::run(settings, url.as_deref(), &shops, shutdown).await,

@@ -49,7 +49,7 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
 }
 
 /// The view in a path.
-struct Named(Definition);
+pub(crate) struct Named(pub(crate) Definition);
 
 /// The view and the parked key in a path.
 struct Key(Definition, String);
