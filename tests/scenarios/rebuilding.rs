@@ -1,5 +1,7 @@
 //! Views whose definition has changed, or that are made anew: the old rows serve meanwhile.
 
+mod trouble;
+
 use std::time::Duration;
 
 use cqrs_es::{Aggregate, DomainEvent};
