@@ -8,14 +8,14 @@ use rentstream_infra::relay::{Mirror, Unlike};
 use rentstream_infra::settings::Settings;
 use rentstream_projections::ahead;
 
-use crate::{roles, up};
+use crate::{connections, up};
 
 /// Events read at once.
 const PAGE: usize = 5_000;
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let settings = up::found(settings);
-    let log = roles::log(&settings)?;
+    let log = connections::log(&settings)?;
     let mut check = Check::default();
     let mut position = 0;
     let mut problems = 0_u64;
@@ -61,7 +61,7 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
         println!("mirror: NATS_URL is not set, not compared");
         return Ok(0);
     }
-    let context = async_nats::jetstream::new(roles::nats(settings).await?);
+    let context = async_nats::jetstream::new(connections::nats(settings).await?);
     let mirror = match Mirror::open(&context).await {
         Ok(mirror) => mirror,
         Err(why) => {
@@ -69,7 +69,7 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
             return Ok(1);
         }
     };
-    let log = roles::log(settings)?;
+    let log = connections::log(settings)?;
     match mirror.compare(&log).await {
         Ok(_) => {}
         Err(Unlike::Foreign(foreign)) => {
@@ -94,7 +94,7 @@ async fn readers(settings: &Settings, log: &Log) -> Result<u64> {
         println!("views: VIEWS_DATABASE_URL is not set, not compared");
         return Ok(problems);
     }
-    match ahead::views(log, &roles::tables(settings)?).await {
+    match ahead::views(log, &connections::tables(settings)?).await {
         Ok(views) => {
             for ahead in views {
                 problems += 1;

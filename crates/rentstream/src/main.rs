@@ -1,6 +1,7 @@
 //! The one executable: a subcommand per role, and `up` for all of them in one process.
 
 mod check;
+mod connections;
 mod demo;
 mod ending;
 mod health;

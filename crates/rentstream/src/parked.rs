@@ -7,7 +7,7 @@ use rentstream_infra::settings::Settings;
 use rentstream_projections::parking::{ParkedKey, Refused, parked, retry, skip};
 use rentstream_projections::views;
 
-use crate::{roles, up};
+use crate::{connections, up};
 
 /// Keys and decisions that are printed at most.
 const MOST: i64 = 100;
@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: Settings, Parked { view, todo }: Parked) -> Re
     let settings = up::found(settings);
     let names = views::ALL.map(|view| view.name).join(", ");
     let view = views::find(&view).ok_or_else(|| anyhow!("there is no view {view}; there are {names}"))?;
-    let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
     let failed = |error: Refused, key: &str| anyhow!("{} / {key}: {error}", view.name);
     match todo {
         None => {

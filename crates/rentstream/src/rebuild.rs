@@ -7,7 +7,7 @@ use rentstream_projections::rebuild::Alone;
 use rentstream_projections::verify::{self, Verified};
 use rentstream_projections::views;
 
-use crate::{roles, up};
+use crate::{connections, up};
 
 const BAR: &str = "{msg} {bar:30} {pos}/{len} events, {per_sec}, {eta} left";
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(settings: Settings, view: &str, rollback: bool) -> Resul
     let names = views::ALL.map(|view| view.name).join(", ");
     let definition =
         views::find(view).ok_or_else(|| anyhow!("there is no view {view}; there are {names}"))?;
-    let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template(BAR)?)
         .with_message(format!("Rebuilding {view}"));

@@ -1,6 +1,5 @@
 //! Each role by itself, as production runs them; `up` runs the same parts in one process.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use rentstream_command_api::Writes;
 use rentstream_domain::processes;
 use rentstream_infra::driver::Driver;
 use rentstream_infra::feed::Source;
-use rentstream_infra::gateway::Gateway;
 use rentstream_infra::http::Limits;
 use rentstream_infra::http::auth::Auth;
 use rentstream_infra::log::{Log, pause};
@@ -32,11 +30,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::connections::{driver, log, nats, tables};
 use crate::ending::{Ending, lets_go};
 use crate::{health, token, unless, up};
 
-/// Connections of one process to one database.
-const CONNECTIONS: u32 = 16;
 /// How long a start waits for the views' Postgres.
 const PREPARE: Duration = Duration::from_secs(2);
 /// How often a schema that somebody else makes is looked for.
@@ -45,68 +42,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 pub(crate) const SANDBOX_JOURNAL: &str = "sandbox-gateway.jsonl";
 /// How long admitted requests may take to finish once nothing new is taken.
 const FINISH: Duration = Duration::from_secs(30);
-
-fn needed<'a>(setting: Option<&'a String>, name: &str, should: &str) -> Result<&'a str> {
-    setting.map(String::as_str).ok_or_else(|| anyhow!("{name} is not set; it should be {should}"))
-}
-
-pub(crate) fn log(settings: &Settings) -> Result<Log> {
-    let url = needed(settings.database_url.as_ref(), "DATABASE_URL", "the address of the log's Postgres")?;
-    Log::open(url, CONNECTIONS, settings.crash.clone()).context("DATABASE_URL")
-}
-
-pub(crate) fn tables(settings: &Settings) -> Result<Tables> {
-    let url = needed(
-        settings.views_database_url.as_ref(),
-        "VIEWS_DATABASE_URL",
-        "the address of the views' Postgres",
-    )?;
-    Tables::open(url, CONNECTIONS).context("VIEWS_DATABASE_URL")
-}
-
-pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
-    let url = needed(settings.gateway_url.as_ref(), "PAYMENT_GATEWAY_URL", "the payment gateway's address")?;
-    let key = needed(settings.gateway_key.as_ref(), "PAYMENT_GATEWAY_KEY", "the payment gateway's key")?;
-    let gateway = Gateway::new(url, key.to_owned(), settings.gateway_timeout)?;
-    Ok(Driver::new(Store::with_memory(log, settings.memory), gateway, settings.hold, settings.clock))
-}
-
-/// Connects to NATS in the background: nothing waits for it.
-pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
-    let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
-    let (options, address) = login(url)?;
-    options
-        .name("rentstream")
-        .retry_on_initial_connect()
-        .reconnect_delay_callback(|attempts| Duration::from_millis((attempts as u64 * 100).min(2_000)))
-        .event_callback(async |event| match event {
-            async_nats::Event::Connected => info!("Connected to NATS"),
-            async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
-            _ => {}
-        })
-        .connect(address)
-        .await
-        .context("NATS_URL")
-}
-
-/// Who logs in to NATS: the address' user and password, or a token in place of both. The address goes on without
-/// them, as async-nats neither uses nor hides them there.
-fn login(url: &str) -> Result<(async_nats::ConnectOptions, String)> {
-    let mut address: reqwest::Url = url.parse().context("NATS_URL")?;
-    let plain = |text: &str| {
-        let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
-        decoded.map(Cow::into_owned).map_err(|_| anyhow!("NATS_URL: who logs in is not UTF-8"))
-    };
-    let options = async_nats::ConnectOptions::new();
-    let options = match (address.username(), address.password()) {
-        ("", _) => options,
-        (token, None) => options.token(plain(token)?),
-        (user, Some(password)) => options.user_and_password(plain(user)?, plain(password)?),
-    };
-    let stripped = address.set_username("").and_then(|()| address.set_password(None));
-    stripped.map_err(|()| anyhow!("NATS_URL names no host"))?;
-    Ok((options, address.into()))
-}
 
 /// Makes the log's schema, waiting for a Postgres that isn't there yet.
 pub(crate) async fn migrate_log(log: &Log, shutdown: &CancellationToken) -> Result<()> {

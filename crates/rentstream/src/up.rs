@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::ending::Ending;
-use crate::{health, roles, token};
+use crate::{connections, health, roles, token};
 
 /// The sandbox gateway takes any key of this form.
 const SANDBOX_KEY: &str = "sk_test_sandbox";
@@ -180,9 +180,9 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
         let journal = settings.data.join(roles::SANDBOX_JOURNAL);
         tasks.spawn(sandbox::serve(gateway, Some(journal), background.clone()));
     }
-    let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
     roles::migrate_log(&log, shutdown).await?;
-    let (driver, nats) = (roles::driver(&settings, log.clone())?, roles::nats(&settings).await?);
+    let (driver, nats) = (connections::driver(&settings, log.clone())?, connections::nats(&settings).await?);
     roles::prepare(&tables, &views::ALL).await?;
     let ending = Ending::of(shutdown, settings.drain);
     let reads = roles::reads(&settings, log.clone(), tables.clone(), &ending);

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rentstream_infra::settings::Settings;
 use rentstream_projections::{verify, views};
 
-use crate::{roles, up};
+use crate::{connections, up};
 
 const BAR: &str = "{msg} {bar:30} {pos}/{len} events, {per_sec}, {eta} left";
 
@@ -17,7 +17,7 @@ pub(crate) async fn run(settings: Settings, view: Option<&str>) -> Result<()> {
         Some(view) => vec![views::find(view).ok_or_else(|| unknown(view))?],
         None => views::ALL.to_vec(),
     };
-    let (log, tables) = (roles::log(&settings)?, roles::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
     let mut differing = 0;
     for view in chosen {
         let name = view.name;

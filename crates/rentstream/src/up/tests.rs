@@ -21,8 +21,8 @@ fn sides() -> (Writes, Reads) {
         gateway_key: Some(SANDBOX_KEY.to_owned()),
         ..Settings::from(|_| None).unwrap()
     };
-    let (log, tables) = (roles::log(&settings).unwrap(), roles::tables(&settings).unwrap());
-    let driver = roles::driver(&settings, log.clone()).unwrap();
+    let (log, tables) = (connections::log(&settings).unwrap(), connections::tables(&settings).unwrap());
+    let driver = connections::driver(&settings, log.clone()).unwrap();
     let ending = Ending::of(&CancellationToken::new(), settings.drain);
     (Writes::new(driver), roles::reads(&settings, log, tables, &ending))
 }
