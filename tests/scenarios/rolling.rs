@@ -114,6 +114,7 @@ async fn every_process_is_replaced_under_load_and_nobody_notices() {
     assert_eq!(load.failures(), [""; 0]);
     assert!(streams > 1, "no stream was ended");
     fleet.nothing_was_given_up(&load).await;
+    fleet.nothing_was_told_twice();
 }
 
 #[tokio::test]
@@ -142,6 +143,7 @@ async fn every_role_grows_and_shrinks_under_load_and_nobody_notices() {
     print("more and fewer, with draining", &rows);
     assert_eq!(load.failures(), [""; 0]);
     fleet.nothing_was_given_up(&load).await;
+    fleet.nothing_was_told_twice();
 }
 
 #[tokio::test]
@@ -173,6 +175,7 @@ async fn without_draining_and_second_tries_requests_come_to_nothing_and_still_no
     assert!(rows.iter().all(|row| row.failed > 0), "nothing came to nothing, so the others prove nothing");
     load.again().await;
     fleet.nothing_was_given_up(&load).await;
+    fleet.nothing_was_told_twice();
 }
 
 #[tokio::test]

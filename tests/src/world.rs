@@ -25,9 +25,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(15);
 
-/// A port where nobody listens.
+/// A port where nobody listens, and none that the system gives to whoever connects: it stays free.
 pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::iter::repeat_with(|| fastrand::u16(10_240..30_000))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// A handle on a running system; tells where it is and what this scenario has seen of it.

@@ -9,6 +9,7 @@ use rentstream_domain::notice::{Notice, Subject, Words};
 use rentstream_domain::rental::Rental;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -23,8 +24,10 @@ use crate::store::{Store, StoreError};
 const AT_A_TIME: usize = 16;
 /// How often the worker looks for what has fallen due.
 const POLL: Duration = Duration::from_millis(250);
-/// A try that takes longer has failed. Well below the outbox's lease.
+/// A try that takes longer has failed. With what comes before it, well below the outbox's lease.
 const WITHIN: Duration = Duration::from_secs(15);
+/// For so long it's looked up what is to be said. It's no part of the try: one that is cut short may have got through.
+const LOOKED_UP_WITHIN: Duration = Duration::from_secs(8);
 /// How often it's cleared away what was settled long ago.
 const SWEEP: Duration = Duration::from_secs(3600);
 
@@ -79,9 +82,7 @@ impl Sender {
 
     async fn attempt(self, taken: Taken) {
         let Taken { notice, attempt } = &taken;
-        let outcome = tokio::time::timeout(WITHIN, self.deliver(notice)).await.unwrap_or_else(|_| {
-            Outcome::Failed(Failure::Later(format!("it took longer than {} s", WITHIN.as_secs())))
-        });
+        let outcome = self.deliver(notice).await;
         if matches!(outcome, Outcome::Delivered(_)) {
             self.crash.after(std::iter::once("NoticeSent"));
         }
@@ -117,10 +118,18 @@ impl Sender {
     }
 
     async fn deliver(&self, notice: &Notice) -> Outcome {
-        match self.letter(notice).await {
-            Ok(Some(letter)) => match self.channel.deliver(&letter).await {
-                Ok(delivery) => Outcome::Delivered(delivery),
-                Err(failure) => Outcome::Failed(failure),
+        let too_long = |within: Duration| {
+            Outcome::Failed(Failure::Later(format!("it took longer than {} s", within.as_secs())))
+        };
+        let letter = match timeout(LOOKED_UP_WITHIN, self.letter(notice)).await {
+            Ok(letter) => letter,
+            Err(_) => return too_long(LOOKED_UP_WITHIN),
+        };
+        match letter {
+            Ok(Some(letter)) => match timeout(WITHIN, self.channel.deliver(&letter)).await {
+                Ok(Ok(delivery)) => Outcome::Delivered(delivery),
+                Ok(Err(failure)) => Outcome::Failed(failure),
+                Err(_) => too_long(WITHIN),
             },
             Ok(None) => Outcome::Forgotten,
             // The log's own words may tell what stands in it.
