@@ -17,12 +17,12 @@ mod writer;
 use std::marker::PhantomData;
 
 use cqrs_es::Aggregate;
+use rentstream_domain::Refusal;
 use rentstream_domain::customer::Customer;
 use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::Payment;
 use rentstream_domain::rental::Rental;
 use rentstream_domain::stock::Stock;
-use rentstream_domain::{Command, Refusal};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -262,30 +262,6 @@ impl Store {
         self.jobs.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => StoreError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => ending(),
-        })
-    }
-
-    /// Sends a command to whom it's for; gives the position at which it's done.
-    ///
-    /// # Errors
-    /// See [`StoreError`]. Nothing has changed then.
-    pub async fn send(&self, command: Command, context: &Context) -> Result<u64, StoreError> {
-        Ok(match command {
-            Command::Customer(id, command) => {
-                self.decide(id, command, context, None, |_: &Customer| ()).await?.position
-            }
-            Command::Stock(id, command) => {
-                self.decide(id, command, context, None, |_: &Stock| ()).await?.position
-            }
-            Command::Rental(id, command) => {
-                self.decide(id, command, context, None, |_: &Rental| ()).await?.position
-            }
-            Command::Payment(id, command) => {
-                self.decide(id, command, context, None, |_: &Payment| ()).await?.position
-            }
-            Command::Delivery(id, command) => {
-                self.decide(id, command, context, None, |_: &Delivery| ()).await?.position
-            }
         })
     }
 }
