@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use rentstream_domain::payment::PaymentEvent;
 use rentstream_domain::{Event, PaymentId};
-use rentstream_infra::feed::Feed;
+use rentstream_infra::feed::Source;
 use rentstream_infra::log::{Log, Recorded};
 use rentstream_infra::settings::Crash;
-use rentstream_projections::projector;
+use rentstream_projections::sharing;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::{Definition, Unappliable, View};
 use rentstream_tests::{Customer, World, book, car};
@@ -56,8 +56,8 @@ impl View for PointsBonus {
 
 /// Everything that must not be touched: the other views' places and rows, and the log.
 async fn all_else(world: &World) -> String {
-    let places: Vec<(String, i32, i64, String)> = sqlx::query_as(
-        "SELECT name, generation, position, state FROM views WHERE name <> 'points-bonus' ORDER BY 1, 2",
+    let places: Vec<(String, i32, i64, i64)> = sqlx::query_as(
+        "SELECT name, generation, position, edition FROM serving WHERE name <> 'points-bonus' ORDER BY 1, 2",
     )
     .fetch_all(world.views_pool())
     .await
@@ -98,11 +98,11 @@ async fn a_view_that_is_added_later_reads_all_history_and_touches_nothing_else()
     let view = Definition::of::<PointsBonus>();
     let _stop = {
         let stop = CancellationToken::new();
-        tokio::spawn(projector::run(view, Feed::new(log, None), tables, stop.clone()));
+        tokio::spawn(sharing::run(view, Source::start(log, None), tables, stop.clone()));
         stop.drop_guard()
     };
     let reached = async || {
-        let place = "SELECT position FROM views WHERE name = 'points-bonus' AND state = 'serving'";
+        let place = "SELECT position FROM serving WHERE name = 'points-bonus'";
         let place: Option<i64> = sqlx::query_scalar(place).fetch_optional(world.views_pool()).await.unwrap();
         place.filter(|place| place.unsigned_abs() >= head)
     };

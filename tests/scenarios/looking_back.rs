@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use rentstream_domain::rental::Rental as Aggregate;
 use rentstream_infra::log::Recorded;
-use rentstream_projections::rebuild;
+use rentstream_projections::rebuild::{self, Alone};
 use rentstream_tests::reading::{HISTORY, ReadSide};
 use rentstream_tests::shop::{card, declined_card, points};
 use rentstream_tests::{Customer, Rental, World, book, bouquet, ebook};
@@ -120,23 +120,27 @@ async fn is_as_remembered(
 async fn the_history_as_of_any_moment_is_what_the_view_showed_then_also_after_a_rebuild() {
     let world = World::up(&[]).await;
     let customers = random_journeys(&world, 12).await;
-    let read = ReadSide::start().await;
-    let mut remembered: Vec<BTreeMap<u64, Vec<Value>>> = vec![BTreeMap::new(); 2];
-    for event in world.all_events().await {
-        let position = read.write(&event).await;
-        assert_eq!(position, event.position);
-        for (customer, remembered) in customers.iter().zip(&mut remembered) {
-            remembered.insert(position, list(&read, customer.id, 100, "").await);
+    for slices in [1, 3] {
+        let read = ReadSide::start().await;
+        let alone = Alone::with(&HISTORY, &read.tables).await.unwrap();
+        alone.sliced(Some(slices)).build(&read.log, |_, _| ()).await.unwrap();
+        let mut remembered: Vec<BTreeMap<u64, Vec<Value>>> = vec![BTreeMap::new(); 2];
+        for event in world.all_events().await {
+            let position = read.write(&event).await;
+            assert_eq!(position, event.position);
+            for (customer, remembered) in customers.iter().zip(&mut remembered) {
+                remembered.insert(position, list(&read, customer.id, 100, "").await);
+            }
         }
-    }
-    let events = read.log.page(0, usize::MAX >> 1).await.unwrap();
-    assert!(events.len() > 40, "{} events", events.len());
-    for (customer, remembered) in customers.iter().zip(&remembered) {
-        is_as_remembered(&read, customer.id, remembered, &events).await;
-    }
-    rebuild::run(&HISTORY, &read.log, &read.tables, |_, _| ()).await.unwrap();
-    for (customer, remembered) in customers.iter().zip(&remembered) {
-        is_as_remembered(&read, customer.id, remembered, &events).await;
+        let events = read.log.page(0, usize::MAX >> 1).await.unwrap();
+        assert!(events.len() > 40, "{} events", events.len());
+        for (customer, remembered) in customers.iter().zip(&remembered) {
+            is_as_remembered(&read, customer.id, remembered, &events).await;
+        }
+        rebuild::run(&HISTORY, &read.log, &read.tables, |_, _| ()).await.unwrap();
+        for (customer, remembered) in customers.iter().zip(&remembered) {
+            is_as_remembered(&read, customer.id, remembered, &events).await;
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod rolling;
 mod safe;
 mod seeing;
 mod shape;
+mod sharing;
 mod shops;
 mod slow_spell;
 mod watching;

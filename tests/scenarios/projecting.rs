@@ -6,13 +6,15 @@ use std::time::Duration;
 use cqrs_es::{Aggregate, DomainEvent};
 use rentstream_domain::Event;
 use rentstream_domain::customer::{Customer, CustomerEvent};
-use rentstream_infra::feed::Feed;
+use rentstream_infra::feed::{Feed, Source};
 use rentstream_infra::log::{Append, Log, NewEvent, Recorded};
 use rentstream_infra::parking::{By, decisions};
 use rentstream_infra::settings::Crash;
 use rentstream_projections::parking::{self, Refused};
 use rentstream_projections::projector;
 use rentstream_projections::rebuild;
+use rentstream_projections::sharing;
+use rentstream_projections::slices::Slice;
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::{Definition, Unappliable, View};
 use rentstream_tests::servers;
@@ -84,7 +86,7 @@ fn deposit(customer: Uuid, version: u64, amount: i64) -> Append {
 async fn projected(tables: &Tables, position: u64) {
     let reached = async {
         loop {
-            let at = sqlx::query_scalar::<_, i64>("SELECT position FROM views WHERE state = 'serving'")
+            let at = sqlx::query_scalar::<_, i64>("SELECT position FROM serving")
                 .fetch_optional(tables.pool())
                 .await;
             if matches!(at, Ok(Some(at)) if at.unsigned_abs() >= position) {
@@ -110,10 +112,7 @@ async fn parked(tables: &Tables) -> Vec<(String, Vec<i64>)> {
 }
 
 async fn edition(tables: &Tables) -> i64 {
-    sqlx::query_scalar("SELECT edition FROM views WHERE state = 'serving'")
-        .fetch_one(tables.pool())
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT edition FROM serving").fetch_one(tables.pool()).await.unwrap()
 }
 
 async fn drop_views(tables: &Tables) {
@@ -129,7 +128,7 @@ fn by(reason: &str) -> By {
 
 fn project(log: &Log, tables: &Tables) -> CancellationToken {
     let stop = CancellationToken::new();
-    tokio::spawn(projector::run(DEPOSITS, Feed::new(log.clone(), None), tables.clone(), stop.clone()));
+    tokio::spawn(sharing::run(DEPOSITS, Source::start(log.clone(), None), tables.clone(), stop.clone()));
     stop
 }
 
@@ -239,7 +238,13 @@ async fn an_event_from_a_later_version_is_parked_and_others_flow_on() {
 #[tokio::test]
 async fn two_projectors_of_one_view_and_a_rebuild_meanwhile_apply_each_event_once() {
     let (log, tables) = log_and_tables().await;
-    let (_one, _other) = (project(&log, &tables).drop_guard(), project(&log, &tables).drop_guard());
+    // They don't share it: each takes the view for its own, as one does that was paused.
+    let project = || {
+        let (stop, feed) = (CancellationToken::new(), Feed::new(log.clone(), None));
+        tokio::spawn(projector::run(DEPOSITS, Slice::WHOLE, feed, tables.clone(), stop.clone()));
+        stop.drop_guard()
+    };
+    let (_one, _other) = (project(), project());
     let customers: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
     let write = async {
         for version in 0..20_u64 {

@@ -119,10 +119,15 @@ impl Bank {
         assert!(reached.is_ok(), "{:?} serves, not {generation} at {position}", self.serving().await);
     }
 
+    async fn nobody_projects(&self) {
+        let workers = "SELECT count(*) FROM workers";
+        while sqlx::query_scalar::<_, i64>(workers).fetch_one(self.tables.pool()).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn serving(&self) -> Result<Option<(i32, i64)>, sqlx::Error> {
-        sqlx::query_as("SELECT generation, position FROM views WHERE state = 'serving'")
-            .fetch_optional(self.tables.pool())
-            .await
+        sqlx::query_as("SELECT generation, position FROM serving").fetch_optional(self.tables.pool()).await
     }
 
     async fn verified(&self, view: &Definition) -> Verified {
@@ -152,6 +157,7 @@ async fn a_view_whose_version_rose_is_rebuilt_by_itself_while_the_old_rows_serve
     bank.serves(1, 1).await;
     assert_eq!(bank.points().await, 5);
     drop(old);
+    bank.nobody_projects().await;
 
     // Somebody else has the rebuild's lock, so the new program can't begin yet.
     let alone = Alone::with(&SECOND, &bank.tables).await.unwrap();

@@ -152,8 +152,10 @@ async fn a_read_is_woken_by_the_projector_of_another_process() {
     let told = async {
         loop {
             let message = listener.recv().await.unwrap();
-            let mut words = message.payload().split(' ');
-            if words.next() == Some("my-page") && words.next().unwrap().parse::<u64>().unwrap() >= position {
+            // The view, its slice of how many, and what that has seen.
+            if let ["my-page", "0", "1", seen, ..] = message.payload().split(' ').collect::<Vec<_>>()[..]
+                && seen.parse::<u64>().unwrap() >= position
+            {
                 return;
             }
         }
@@ -164,7 +166,8 @@ async fn a_read_is_woken_by_the_projector_of_another_process() {
     let far = world.head().await + 1_000;
     let tell = async {
         loop {
-            let told = sqlx::query("SELECT pg_notify('rentstream_view', $1)").bind(format!("my-page {far}"));
+            let told =
+                sqlx::query("SELECT pg_notify('rentstream_view', $1)").bind(format!("my-page 0 1 {far}"));
             told.execute(world.views_pool()).await.unwrap();
         }
     };

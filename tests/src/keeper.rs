@@ -132,6 +132,13 @@ impl Running {
         }
     }
 
+    /// SIGCONT: it goes on where it was frozen.
+    pub fn thaw(&mut self) {
+        if self.ended().is_none() {
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGCONT);
+        }
+    }
+
     /// SIGHUP: it may read its configuration anew.
     pub fn reload(&mut self) {
         if self.ended().is_none() {

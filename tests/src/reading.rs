@@ -15,7 +15,7 @@ use rentstream_domain::payment::Payment;
 use rentstream_domain::rental::Rental;
 use rentstream_domain::stock::Stock;
 use rentstream_infra::clock::Clock;
-use rentstream_infra::feed::Feed;
+use rentstream_infra::feed::Source;
 use rentstream_infra::http::auth::{Auth, Role};
 use rentstream_infra::log::{Append, Log, NewEvent, Recorded};
 use rentstream_infra::settings::Crash;
@@ -25,7 +25,7 @@ use rentstream_projections::view::Definition;
 use rentstream_projections::views::customer_history::CustomerHistory;
 use rentstream_projections::views::customer_history::hub::Hub;
 use rentstream_projections::waiting::Seen;
-use rentstream_projections::{api, projector};
+use rentstream_projections::{api, sharing};
 use serde_json::Value;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
@@ -67,8 +67,8 @@ impl ReadSide {
             clock: Clock::default(),
         };
         // The projector makes the views' database.
-        let feed = Feed::new(log.clone(), None);
-        tokio::spawn(projector::run(HISTORY, feed, tables.clone(), stop.clone()));
+        let source = Source::start(log.clone(), None);
+        tokio::spawn(sharing::run(HISTORY, source, tables.clone(), stop.clone()));
         let read = Self {
             log,
             tables,
@@ -111,7 +111,7 @@ impl ReadSide {
     pub async fn seen(&self, position: u64) {
         let seen = async {
             loop {
-                let at = sqlx::query_scalar::<_, i64>("SELECT position FROM views WHERE state = 'serving'")
+                let at = sqlx::query_scalar::<_, i64>("SELECT position FROM serving")
                     .fetch_optional(self.tables.pool())
                     .await;
                 if matches!(at, Ok(Some(at)) if at.unsigned_abs() >= position) {

@@ -75,11 +75,9 @@ impl World {
             Err(error) => return (None, error.to_string()),
         };
         let head = log.head;
-        let views = sqlx::query(
-            "SELECT count(*) AS count, min(position) AS slowest FROM views WHERE state = 'serving'",
-        )
-        .fetch_one(&self.views)
-        .await;
+        let views = sqlx::query("SELECT count(*) AS count, min(position) AS slowest FROM serving")
+            .fetch_one(&self.views)
+            .await;
         let (count, slowest) = match views {
             Ok(row) => (row.get::<i64, _>("count"), row.get::<Option<i64>, _>("slowest").unwrap_or(-1)),
             Err(error) => return (None, error.to_string()),

@@ -41,11 +41,11 @@ impl fmt::Display for Ahead {
 /// When Postgres can't be reached.
 pub async fn views(log: &Log, tables: &Tables) -> Result<Vec<Ahead>, sqlx::Error> {
     // The views first: what they have seen was in the log by then.
-    let rows = sqlx::query("SELECT name, position, version FROM views WHERE state = 'serving' ORDER BY name");
+    let rows = sqlx::query("SELECT name, furthest, version FROM serving ORDER BY name");
     let rows = rows.fetch_all(tables.pool()).await?;
     let head = log.head().await?;
     let ahead = rows.iter().filter_map(|row| {
-        let position = unsigned(row.get("position"));
+        let position = unsigned(row.get("furthest"));
         let ahead = position > head || row.get::<i32, _>("version") == OF_ANOTHER_LOG;
         ahead.then(|| Ahead { view: row.get("name"), position, head })
     });
@@ -62,7 +62,8 @@ pub(crate) async fn refused(
         return Ok(None);
     };
     sqlx::query(
-        "UPDATE views SET version = $2 WHERE name = $1 AND state = 'serving' AND (position > $3 OR version = $2)",
+        "UPDATE views SET version = $2 WHERE name = $1 AND state = 'serving'
+             AND EXISTS (SELECT FROM serving s WHERE s.name = $1 AND (s.furthest > $3 OR s.version = $2))",
     )
     .bind(view.name)
     .bind(OF_ANOTHER_LOG)

@@ -35,7 +35,9 @@ pub fn routes() -> ApiRouter<Reads> {
 async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Shown>>, Problem> {
     caller.must_be(&[Role::Operator, Role::Manager])?;
     let rows = sqlx::query(
-        "SELECT v.name, v.generation, v.version, v.state, v.position,
+        "SELECT v.name, v.generation, v.version, v.state, v.slices,
+             (SELECT min(s.position) FROM slices s WHERE s.view = v.name AND s.generation = v.generation) AS position,
+             (SELECT count(*) FROM workers w WHERE w.view = v.name AND w.until > now()) AS workers,
              (SELECT count(*) FROM parked p WHERE p.view = v.name AND p.generation = v.generation) AS parked
          FROM views v WHERE v.state <> 'old' ORDER BY v.name, v.generation",
     )
@@ -54,6 +56,8 @@ async fn list(State(reads): State<Reads>, caller: Caller) -> Result<Json<Page<Sh
                 state: row.get("state"),
                 generation: row.get("generation"),
                 version: row.get("version"),
+                slices: row.get("slices"),
+                workers: row.get("workers"),
                 position,
                 lag_events: head.map(|head| head.saturating_sub(position.unsigned_abs())),
                 lag_seconds: behind.get(&position).copied(),
@@ -73,6 +77,11 @@ struct Shown {
     state: String,
     generation: i32,
     version: i32,
+    /// Shares of its keys, each with a checkpoint of its own.
+    slices: i32,
+    /// Who project the view, and share its slices.
+    workers: i64,
+    /// The last event that is in all of its rows.
     position: i64,
     /// Null while the log can't be reached; the views answer all the same.
     lag_events: Option<u64>,

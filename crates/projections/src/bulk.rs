@@ -82,7 +82,7 @@ pub(crate) async fn show(
     generation: i32,
     position: u64,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE views SET position = $3 WHERE name = $1 AND generation = $2 AND state = 'building'")
+    sqlx::query("UPDATE slices SET position = $3 WHERE view = $1 AND generation = $2")
         .bind(view.name)
         .bind(generation)
         .bind(signed(position))

@@ -5,7 +5,7 @@
 //! written down.
 //!
 //! Reading order: [`view`] (what a view is), [`views`] (the list of them, a file each), [`projector`] (events
-//! → rows), [`tables`] (where the rows are), [`upkeep`] and
+//! → rows), [`slices`] and [`sharing`] (several projectors of one view), [`tables`] (where the rows are), [`upkeep`] and
 //! [`rebuild`] (rows of another definition), [`parking`] (what could not be applied), then [`api`] and [`reads`] (rows → HTTP)
 //! with [`waiting`] and [`paging`].
 
@@ -27,6 +27,8 @@ pub mod rebuild;
 mod rows;
 pub mod sampling;
 mod search;
+pub mod sharing;
+pub mod slices;
 pub mod tables;
 mod telling;
 pub mod upkeep;

@@ -7,7 +7,7 @@ mod routes;
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use rentstream_infra::log::{Log, Recorded};
+use rentstream_infra::log::{Log, Recorded, signed};
 use rentstream_infra::parking::{By, Decision, record};
 use sqlx::{Postgres, Row, Transaction};
 use tracing::info;
@@ -17,7 +17,8 @@ pub(crate) use routes::{Named, routes};
 
 use crate::projection::{keys_parked, rows, write};
 use crate::projector::is_about_data;
-use crate::tables::Tables;
+use crate::slices::{changed, hold};
+use crate::tables::{Tables, serving};
 use crate::view::{Definition, Touch};
 
 /// Positions that a list shows of a key; it may have parked many more.
@@ -90,6 +91,8 @@ pub async fn skip(
 struct Still<'a> {
     view: &'a Definition,
     generation: i32,
+    /// What all slices have seen.
+    position: u64,
     tx: Transaction<'static, Postgres>,
 }
 
@@ -104,14 +107,10 @@ impl<'a> Still<'a> {
         if !alone {
             return Err(Refused::Rebuilding);
         }
-        // The checkpoint's lock keeps the projector away.
-        let generation: Option<i32> = sqlx::query_scalar(
-            "SELECT generation FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE",
-        )
-        .bind(view.name)
-        .fetch_optional(&mut *tx)
-        .await?;
-        Ok(Self { view, generation: generation.ok_or(Refused::NotParked)?, tx })
+        let generation = serving(&mut tx, view.name).await?.ok_or(Refused::NotParked)?.number;
+        // The checkpoints' locks keep the projectors away.
+        let position = hold(&mut tx, view.name, generation).await?;
+        Ok(Self { view, generation, position, tx })
     }
 
     /// The positions of a key that is parked; it's parked no more.
@@ -122,7 +121,12 @@ impl<'a> Still<'a> {
         .bind(self.view.name)
         .bind(self.generation)
         .bind(key);
-        taken.fetch_optional(&mut *self.tx).await?.ok_or(Refused::NotParked)
+        let positions: Vec<i64> = taken.fetch_optional(&mut *self.tx).await?.ok_or(Refused::NotParked)?;
+        // One that can't be read is set aside by each slice when it comes there.
+        if positions.last().is_some_and(|last| *last > signed(self.position)) {
+            return Err(Refused::StillParked("a slice of the view is still on its way there".to_owned()));
+        }
+        Ok(positions)
     }
 
     async fn apply(&mut self, events: &[Recorded]) -> Result<(), Refused> {
@@ -148,11 +152,7 @@ impl<'a> Still<'a> {
 
     /// The rows are others from now on: whoever knows them from before knows it by the edition.
     async fn change(mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("UPDATE views SET edition = edition + 1 WHERE name = $1 AND generation = $2")
-            .bind(self.view.name)
-            .bind(self.generation)
-            .execute(&mut *self.tx)
-            .await?;
+        changed(&mut self.tx, self.view.name, self.generation).await?;
         self.tx.commit().await
     }
 

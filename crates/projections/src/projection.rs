@@ -1,4 +1,4 @@
-//! One generation of a view as it's projected: a page of events is folded in memory by key, and one statement moves
+//! One slice of one generation of a view as it's projected: a page of events is folded in memory by key, and one statement moves
 //! the checkpoint and writes the rows, if the checkpoint is where it's thought to be.
 
 use std::borrow::Borrow;
@@ -13,7 +13,8 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::rows::Rows;
-use crate::tables::{Generation, Tables, table};
+use crate::slices::{Slice, Standing};
+use crate::tables::{Tables, table};
 use crate::view::{Definition, Parked, Touch};
 
 /// See the module.
@@ -21,6 +22,7 @@ pub(crate) struct Projection {
     view: Definition,
     tables: Tables,
     generation: i32,
+    slice: Slice,
     /// What else may have changed the rows raises it.
     edition: i64,
     /// Where the checkpoint is, as far as known: what is in memory is current there.
@@ -31,18 +33,25 @@ pub(crate) struct Projection {
 }
 
 impl Projection {
-    pub(crate) fn of(view: Definition, tables: Tables, generation: Generation) -> Self {
-        let Generation { number, edition, position, .. } = generation;
-        Self { view, tables, generation: number, edition, position, rows: (view.rows)(), parked: None }
+    pub(crate) fn of(view: Definition, tables: Tables, generation: i32, standing: Standing) -> Self {
+        let Standing { slice, position, edition } = standing;
+        Self { view, tables, generation, slice, edition, position, rows: (view.rows)(), parked: None }
     }
 
-    /// Goes on from what the database says of the generation.
-    pub(crate) fn follow(&mut self, generation: Generation) {
-        let Generation { number, edition, position, .. } = generation;
-        if (self.generation, self.edition, self.position) != (number, edition, position) {
-            (self.generation, self.edition, self.position) = (number, edition, position);
+    /// Goes on from what the database says of the slice.
+    pub(crate) fn follow(&mut self, generation: i32, Standing { slice, position, edition }: Standing) {
+        if (self.generation, self.slice, self.edition, self.position)
+            != (generation, slice, edition, position)
+        {
+            (self.generation, self.slice, self.edition, self.position) =
+                (generation, slice, edition, position);
             self.forget();
         }
+    }
+
+    fn checkpoint(&self, from: u64, to: u64) -> Checkpoint<'_> {
+        let Self { view, generation, slice, edition, .. } = self;
+        Checkpoint { view, generation: *generation, slice: slice.number, edition: *edition, from, to }
     }
 
     fn forget(&mut self) {
@@ -90,11 +99,9 @@ impl Projection {
             }
         }
         self.learn(&touches).await?;
-        let parked = self.parked.get_or_insert_default();
-        let folded = self.rows.fold(&touches, parked);
+        let folded = self.rows.fold(&touches, self.parked.get_or_insert_default());
         set_aside.extend(folded.parked);
-        let checkpoint =
-            Checkpoint { view: &self.view, generation: self.generation, edition: self.edition, from, to };
+        let checkpoint = self.checkpoint(from, to);
         let moved = if set_aside.is_empty() {
             checkpoint.advance(self.tables.pool(), folded.rows).await?
         } else {
@@ -103,7 +110,8 @@ impl Projection {
             if moved {
                 park(&mut tx, &self.view, self.generation, &set_aside).await?;
                 tx.commit().await?;
-                parked.extend(set_aside.into_iter().map(|parked| parked.key));
+                let parked = set_aside.into_iter().map(|parked| parked.key);
+                self.parked.get_or_insert_default().extend(parked);
             }
             moved
         };
@@ -145,8 +153,7 @@ impl Projection {
             ..Parked::unread(recorded, error)
         };
         let to = recorded.position;
-        let checkpoint =
-            Checkpoint { view: &self.view, generation: self.generation, edition: self.edition, from, to };
+        let checkpoint = self.checkpoint(from, to);
         let mut tx = self.tables.pool().begin().await?;
         if !checkpoint.advance(&mut *tx, vec![]).await? {
             return Ok(Handled::Elsewhere);
@@ -158,10 +165,11 @@ impl Projection {
     }
 }
 
-/// A generation's checkpoint, to be moved if it stands where it's thought to stand.
+/// A slice's checkpoint, to be moved if it stands where it's thought to stand.
 struct Checkpoint<'a> {
     view: &'a Definition,
     generation: i32,
+    slice: i32,
     edition: i64,
     from: u64,
     to: u64,
@@ -175,13 +183,13 @@ impl Checkpoint<'_> {
         executor: impl sqlx::PgExecutor<'_>,
         rows: Vec<(Uuid, String)>,
     ) -> Result<bool, sqlx::Error> {
-        let moved = "UPDATE views SET position = $4
-             WHERE name = $1 AND generation = $2 AND position = $3 AND edition = $5 AND state <> 'old' RETURNING true";
+        let moved = "UPDATE slices SET position = $4
+             WHERE view = $1 AND generation = $2 AND slice = $6 AND position = $3 AND edition = $5 RETURNING true";
         let statement = match rows.is_empty() {
             true => moved.to_owned(),
             false => format!(
                 "WITH moved AS ({moved}), written AS ({} WHERE EXISTS (SELECT FROM moved) {}) SELECT true FROM moved",
-                insert(self.view, self.generation, 6),
+                insert(self.view, self.generation, 7),
                 or_update(self.view)
             ),
         };
@@ -190,7 +198,8 @@ impl Checkpoint<'_> {
             .bind(self.generation)
             .bind(signed(self.from))
             .bind(signed(self.to))
-            .bind(self.edition);
+            .bind(self.edition)
+            .bind(self.slice);
         if !rows.is_empty() {
             query = bind(query, self.view, rows)?;
         }
@@ -309,7 +318,7 @@ pub(crate) async fn write(
     Ok(())
 }
 
-/// Sets events aside with their keys.
+/// Sets events aside with their keys. One that can't be read may have been set aside by another slice.
 pub(crate) async fn park(
     connection: &mut PgConnection,
     view: &Definition,
@@ -322,7 +331,11 @@ pub(crate) async fn park(
             "INSERT INTO parked (view, generation, key, customer_id, positions, error)
              VALUES ($1, $2, $3, $4, ARRAY[$5::bigint], $6)
              ON CONFLICT (view, generation, key) DO UPDATE
-             SET positions = parked.positions || excluded.positions,
+             SET positions = CASE
+                     WHEN excluded.positions[1] > parked.positions[cardinality(parked.positions)]
+                     THEN parked.positions || excluded.positions
+                     ELSE ARRAY (SELECT DISTINCT unnest(parked.positions || excluded.positions) ORDER BY 1)
+                 END,
                  customer_id = coalesce(parked.customer_id, excluded.customer_id)",
         )
         .bind(view.name)

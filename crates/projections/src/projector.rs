@@ -1,4 +1,4 @@
-//! Projects the log into one view, page by page: see [`projection`](crate::projection).
+//! Projects the log into one slice of a view, page by page: see [`projection`](crate::projection).
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -12,26 +12,29 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::projection::Projection;
+use crate::slices::{Slice, standings};
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
 
-/// Projects a view until shutdown, or until the rows that serve are another definition's. Any number of replicas may:
-/// the checkpoint decides who writes.
-pub async fn run(view: Definition, feed: Feed, tables: Tables, shutdown: CancellationToken) {
+/// Projects a slice until shutdown, or until the rows that serve are another definition's or are sliced otherwise. Any
+/// number of replicas may: the checkpoint decides who writes.
+pub async fn run(view: Definition, slice: Slice, feed: Feed, tables: Tables, shutdown: CancellationToken) {
     let skips = Skips::new(feed.log().clone(), view.name);
     let over = shutdown.child_token();
-    let projector = Projector { view, tables, projection: Mutex::new(None), skips, over: over.clone() };
+    let projector =
+        Projector { view, slice, tables, projection: Mutex::new(None), skips, over: over.clone() };
     reader::run(projector, feed, over).await;
 }
 
 struct Projector {
     view: Definition,
+    slice: Slice,
     tables: Tables,
     /// The generation that served when the checkpoint was read, as it's projected.
     projection: Mutex<Option<Projection>>,
     /// What operators had it leave out.
     skips: Skips,
-    /// The rows are not this definition's, or it's shutdown.
+    /// The rows are not this definition's or not sliced so, or it's shutdown.
     over: CancellationToken,
 }
 
@@ -47,19 +50,22 @@ impl Handler for Projector {
 
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
         let serving = self.tables.ensure(&self.view).await?;
-        let Generation { position, .. } = serving;
+        let Generation { number, position, .. } = serving;
         let mut projection = self.projection.lock().await;
-        if !serving.is_of(&self.view) {
+        if !serving.is_of(&self.view) || serving.slices != self.slice.of {
             *projection = None;
             self.over.cancel();
             return Ok(position);
         }
-        self.skips.reads_on_from(position).await?;
+        let standings = standings(&mut *self.tables.pool().acquire().await?, self.view.name, number).await?;
+        let standing = standings.into_iter().find(|standing| standing.slice == self.slice);
+        let standing = standing.ok_or(sqlx::Error::RowNotFound)?;
+        self.skips.reads_on_from(standing.position).await?;
         match projection.as_mut() {
-            Some(projection) => projection.follow(serving),
-            None => *projection = Some(Projection::of(self.view, self.tables.clone(), serving)),
+            Some(projection) => projection.follow(number, standing),
+            None => *projection = Some(Projection::of(self.view, self.tables.clone(), number, standing)),
         }
-        Ok(position)
+        Ok(standing.position)
     }
 
     fn concern(&self, recorded: &Recorded) -> Concern {
@@ -68,7 +74,8 @@ impl Handler for Projector {
         }
         match recorded.event() {
             Ok(event) if (self.view.key)(event).is_none() => Concern::No,
-            Ok(_) | Err(_) => Concern::Now,
+            Ok(_) | Err(_) if self.slice.may_have(&self.view, recorded) => Concern::Now,
+            Ok(_) | Err(_) => Concern::No,
         }
     }
 
@@ -78,7 +85,7 @@ impl Handler for Projector {
         let Some(projection) = projection.as_mut() else { return Ok(Handled::Elsewhere) };
         let handled = apply(projection, (from, to), events).await?;
         if handled == Handled::Done {
-            self.tables.tell(self.view.name, to);
+            self.tables.tell(self.view.name, self.slice, to);
         }
         Ok(handled)
     }

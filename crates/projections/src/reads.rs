@@ -99,8 +99,8 @@ impl Reads {
         self.seen.wait(V::NAME, after).await?;
         // One statement, so row and position are of one moment.
         let found = sqlx::query(&format!(
-            "SELECT v.position, {}, r.row FROM views v LEFT JOIN {} r ON r.key = $1
-             WHERE v.name = $2 AND v.state = 'serving'",
+            "SELECT v.position, {}, r.row FROM serving v LEFT JOIN {} r ON r.key = $1
+             WHERE v.name = $2",
             degraded_since!(" AND p.key = $1::text"),
             V::NAME.replace('-', "_")
         ))
@@ -226,10 +226,10 @@ impl Reads {
             .collect();
         // One statement, so rows and position are of one moment.
         let statement = format!(
-            "SELECT v.position, {}, l.newest, l.row FROM views v LEFT JOIN LATERAL (
+            "SELECT v.position, {}, l.newest, l.row FROM serving v LEFT JOIN LATERAL (
                  SELECT r.{newest_by} AS newest, r.row FROM {} r
                  WHERE r.{newest_by} < $2{narrowed} ORDER BY r.{newest_by} DESC LIMIT $3
-             ) l ON true WHERE v.name = $1 AND v.state = 'serving'",
+             ) l ON true WHERE v.name = $1",
             // Whose records are asked for is told of the own ones only.
             degraded_since!(" AND ($4::uuid IS NULL OR p.customer_id = $4)"),
             V::NAME.replace('-', "_")

@@ -15,7 +15,9 @@ use crate::ahead::OF_ANOTHER_LOG;
 use crate::bulk;
 use crate::projection::Projection;
 use crate::projector::{apply, is_about_data};
+use crate::slices::{self, Slice, Standing, standings};
 use crate::tables::{Generation, Tables, begin, index, latest, serve, serving, sweep};
+use crate::telling::{CHANNEL, message};
 use crate::view::Definition;
 
 /// Events folded at once.
@@ -50,6 +52,8 @@ pub struct Alone {
     tables: Tables,
     /// Bytes of rows that are held in memory.
     budget: usize,
+    /// How many slices there are to be; as many as there were where nobody says.
+    slices: Option<i32>,
     /// The lock lives as long as its connection does.
     _lock: PgConnection,
 }
@@ -70,7 +74,13 @@ impl Alone {
                 Err(Unbuilt::Busy(view.name))
             }
             taken => taken
-                .map(|_| Self { view: *view, tables: tables.clone(), budget: bulk::BUDGET, _lock: lock })
+                .map(|_| Self {
+                    view: *view,
+                    tables: tables.clone(),
+                    budget: bulk::BUDGET,
+                    slices: None,
+                    _lock: lock,
+                })
                 .map_err(Unbuilt::Away),
         }
     }
@@ -96,6 +106,12 @@ impl Alone {
     #[must_use]
     pub fn within(self, budget: usize) -> Self {
         Self { budget, ..self }
+    }
+
+    /// With so many [`slices`], 1 to [`slices::MOST`], in place of as many as there were.
+    #[must_use]
+    pub fn sliced(self, slices: Option<i32>) -> Self {
+        Self { slices: slices.map(|slices| slices.clamp(1, slices::MOST)), ..self }
     }
 
     /// As [`run`], by who has the view's lock already.
@@ -126,7 +142,9 @@ impl Alone {
                 loaded => loaded?,
             };
         index(&mut *pool.acquire().await?, view, begun.number).await?;
-        let building = Building::of(&self, log, Generation { position, ..begun }, skipped);
+        // Until it serves, one has all of it.
+        let standing = Standing { slice: Slice::WHOLE, position, edition: 0 };
+        let building = Building::of(&self, log, begun.number, vec![standing], skipped);
         let rebuilt = building.swap(&mut progress).await?;
         let Rebuilt { generation, position } = rebuilt;
         info!(view = view.name, generation, position, "Rebuilt; the new rows serve");
@@ -175,7 +193,8 @@ impl Older {
         };
         state("building").await?;
         let skipped = skipped(log.pool(), view).await?;
-        match Building::of(&alone, log, generation, skipped).swap(&mut progress).await {
+        let standings = standings(&mut *pool.acquire().await?, view, generation.number).await?;
+        match Building::of(&alone, log, generation.number, standings, skipped).swap(&mut progress).await {
             Ok(rolled) => {
                 let Rebuilt { generation, position } = rolled;
                 info!(view, generation, position, "Rolled back; the rows from before serve");
@@ -193,9 +212,9 @@ impl Older {
 /// A generation that is being built.
 struct Building<'a> {
     log: &'a Log,
-    projection: Projection,
     generation: i32,
-    position: u64,
+    /// Its slices, each with its position.
+    slices: Vec<(Slice, Projection, u64)>,
     /// The positions of the events that are left out.
     skipped: HashSet<u64>,
     /// Nobody else builds meanwhile.
@@ -203,52 +222,79 @@ struct Building<'a> {
 }
 
 impl<'a> Building<'a> {
-    fn of(alone: &'a Alone, log: &'a Log, generation: Generation, skipped: HashSet<u64>) -> Self {
-        let projection = Projection::of(alone.view, alone.tables.clone(), generation);
-        Self { log, projection, generation: generation.number, position: generation.position, skipped, alone }
+    fn of(
+        alone: &'a Alone,
+        log: &'a Log,
+        generation: i32,
+        standings: Vec<Standing>,
+        skipped: HashSet<u64>,
+    ) -> Self {
+        let project = |standing: Standing| {
+            let projection = Projection::of(alone.view, alone.tables.clone(), generation, standing);
+            (standing.slice, projection, standing.position)
+        };
+        Self { log, generation, slices: standings.into_iter().map(project).collect(), skipped, alone }
     }
 
     /// Catches up with the rows that serve, and takes their place.
     async fn swap(mut self, progress: &mut (impl FnMut(u64, u64) + Send)) -> Result<Rebuilt, sqlx::Error> {
         let (view, generation, pool) = (&self.alone.view, self.generation, self.alone.tables.pool());
-        loop {
-            self.catch_up(progress).await?;
-            let position = self.position;
-            let mut tx = pool.begin().await?;
-            // The projector waits for this lock, so the rows that serve stand still now.
-            sqlx::query("SELECT FROM views WHERE name = $1 AND state = 'serving' FOR UPDATE")
-                .bind(view.name)
-                .execute(&mut *tx)
-                .await?;
-            // Where rows of another log serve, how far they are says nothing.
-            let head = self.log.head().await?;
-            let further = |old: Generation| {
-                old.position > position && old.position <= head && old.version != OF_ANOTHER_LOG
-            };
-            if serving(&mut tx, view.name).await?.is_some_and(further) {
-                continue;
-            }
-            serve(&mut tx, view, generation).await?;
-            sqlx::query("SELECT pg_notify('rentstream_view', $1)")
-                .bind(format!("{} {position}", view.name))
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await?;
-            return Ok(Rebuilt { generation, position });
+        let mut position = self.catch_up(progress).await?;
+        let mut tx = pool.begin().await?;
+        // The projectors wait for these locks, so the rows that serve stand still now. The rebuild's lock is why no others
+        // come to serve.
+        let before = serving(&mut tx, view.name).await?;
+        if let Some(before) = before {
+            slices::hold(&mut tx, view.name, before.number).await?;
         }
+        let before = serving(&mut tx, view.name).await?;
+        // Where rows of another log serve, how far they are says nothing.
+        let head = self.log.head().await?;
+        let further = |before: Generation| {
+            before.furthest > position && before.furthest <= head && before.version != OF_ANOTHER_LOG
+        };
+        if before.is_some_and(further) {
+            position = self.catch_up(progress).await?;
+        }
+        let mut sliced = i32::try_from(self.slices.len()).unwrap_or(1);
+        let wanted = self.alone.slices.or(before.map(|before| before.slices)).unwrap_or(1);
+        if sliced == 1 && wanted > 1 {
+            slices::cut(&mut tx, view.name, generation, wanted).await?;
+            sliced = wanted;
+        }
+        serve(&mut tx, view, generation).await?;
+        for slice in Slice::all(sliced) {
+            sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(CHANNEL)
+                .bind(message(view.name, slice, position))
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(Rebuilt { generation, position })
     }
 
-    async fn catch_up(&mut self, progress: &mut (impl FnMut(u64, u64) + Send)) -> Result<(), sqlx::Error> {
-        loop {
-            let head = self.log.head().await?;
-            progress(self.position, head);
-            let mut page = self.log.page(self.position, PAGE).await?;
-            let Some(last) = page.last().map(|last| last.position) else { return Ok(()) };
-            page.retain(|recorded| !self.skipped.contains(&recorded.position));
-            if apply(&mut self.projection, (self.position, last), &page).await? == Handled::Elsewhere {
-                return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
+    /// Gives how far all slices are then.
+    async fn catch_up(&mut self, progress: &mut (impl FnMut(u64, u64) + Send)) -> Result<u64, sqlx::Error> {
+        let Self { log, slices, skipped, alone, .. } = self;
+        let mut least = u64::MAX;
+        for (slice, projection, position) in slices {
+            // What comes meanwhile is nobody's to wait for.
+            let head = log.head().await?;
+            while *position < head {
+                progress(*position, head);
+                let mut page = log.page(*position, PAGE).await?;
+                let Some(last) = page.last().map(|last| last.position) else { break };
+                page.retain(|recorded| {
+                    !skipped.contains(&recorded.position) && slice.may_have(&alone.view, recorded)
+                });
+                if apply(projection, (*position, last), &page).await? == Handled::Elsewhere {
+                    return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
+                }
+                *position = last;
             }
-            self.position = last;
+            least = least.min(*position);
         }
+        Ok(if least == u64::MAX { 0 } else { least })
     }
 }

@@ -25,7 +25,7 @@ async fn look(tables: &Tables, log: &Log) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
         "SELECT v.name, v.position,
              (SELECT count(*) FROM parked p WHERE p.view = v.name AND p.generation = v.generation) AS parked
-         FROM views v WHERE v.state = 'serving'",
+         FROM serving v",
     )
     .fetch_all(tables.pool())
     .await?;

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tracing::info;
 
+use crate::slices::{Slice, changed};
 use crate::telling::Teller;
 use crate::view::Definition;
 
@@ -31,14 +32,16 @@ pub struct Tables {
 pub struct Generation {
     /// From 1.
     pub number: i32,
-    /// The last event that is in its rows.
+    /// The last event that is in all of its rows.
     pub position: u64,
+    /// The last event that is in any.
+    pub furthest: u64,
     /// What its rows were folded by.
     pub version: i32,
     /// See [`Definition::fingerprint`].
     pub fingerprint: i64,
-    /// Raised whenever rows were changed beside the projector.
-    pub edition: i64,
+    /// How many [`slices`](crate::slices) it has.
+    pub slices: i32,
 }
 
 impl Generation {
@@ -78,9 +81,9 @@ impl Tables {
         &self.pool
     }
 
-    /// Tells whoever waits for a view, here and in other processes, up to where it has seen the log by now.
-    pub(crate) fn tell(&self, view: &'static str, position: u64) {
-        self.teller.tell(view, position);
+    /// Tells whoever waits for a view, here and in other processes, up to where one of its slices has seen the log.
+    pub(crate) fn tell(&self, view: &'static str, slice: Slice, position: u64) {
+        self.teller.tell(view, slice, position);
     }
 
     /// How the views' projectors tell.
@@ -95,6 +98,10 @@ impl Tables {
     /// When Postgres can't be reached or refuses.
     pub async fn ensure(&self, view: &Definition) -> Result<Generation, sqlx::Error> {
         self.ensure_schema().await?;
+        // It's there all days but the first: who only looks needs no lock, which it could keep others waiting by.
+        if let Some(serving) = serving(&mut *self.pool.acquire().await?, view.name).await? {
+            return Ok(serving);
+        }
         let mut tx = self.pool.begin().await?;
         sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
         if let Some(serving) = serving(&mut tx, view.name).await? {
@@ -169,8 +176,10 @@ pub(crate) async fn latest(
     state: &str,
 ) -> Result<Option<Generation>, sqlx::Error> {
     sqlx::query(
-        "SELECT generation, position, version, fingerprint, edition FROM views
-         WHERE name = $1 AND state = $2 ORDER BY generation DESC LIMIT 1",
+        "SELECT v.generation, v.version, v.fingerprint, v.slices, min(s.position) AS position,
+             max(s.position) AS furthest
+         FROM views v JOIN slices s ON s.view = v.name AND s.generation = v.generation
+         WHERE v.name = $1 AND v.state = $2 GROUP BY v.name, v.generation ORDER BY v.generation DESC LIMIT 1",
     )
     .bind(view)
     .bind(state)
@@ -180,7 +189,8 @@ pub(crate) async fn latest(
             position: unsigned(row.try_get("position")?),
             version: row.try_get("version")?,
             fingerprint: row.try_get("fingerprint")?,
-            edition: row.try_get("edition")?,
+            furthest: unsigned(row.try_get("furthest")?),
+            slices: row.try_get("slices")?,
         })
     })
     .fetch_optional(connection)
@@ -234,9 +244,14 @@ pub(crate) async fn begin(
     .bind(number)
     .bind(view.version)
     .bind(fingerprint)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(Generation { number, position: 0, version: view.version, fingerprint, edition: 0 })
+    sqlx::query("INSERT INTO slices (view, generation, slice) VALUES ($1, $2, 0)")
+        .bind(view.name)
+        .bind(number)
+        .execute(connection)
+        .await?;
+    Ok(Generation { number, position: 0, furthest: 0, version: view.version, fingerprint, slices: 1 })
 }
 
 /// Makes a generation's key and indexes.
@@ -259,10 +274,15 @@ pub(crate) async fn serve(
     view: &Definition,
     generation: i32,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE views SET state = 'old' WHERE name = $1 AND state = 'serving'")
-        .bind(view.name)
-        .execute(&mut *connection)
-        .await?;
+    let before: Option<i32> = sqlx::query_scalar(
+        "UPDATE views SET state = 'old' WHERE name = $1 AND state = 'serving' RETURNING generation",
+    )
+    .bind(view.name)
+    .fetch_optional(&mut *connection)
+    .await?;
+    if let Some(before) = before {
+        changed(connection, view.name, before).await?;
+    }
     sqlx::query("UPDATE views SET state = 'serving' WHERE name = $1 AND generation = $2")
         .bind(view.name)
         .bind(generation)

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tracing::debug;
 use uuid::Uuid;
 
+use crate::slices::Slice;
+
 /// Where Postgres tells it.
 pub(crate) const CHANNEL: &str = "rentstream_view";
 /// Between two messages to other processes.
@@ -29,11 +31,35 @@ pub(crate) struct Teller {
 
 #[derive(Debug, Default)]
 struct State {
-    told: HashMap<&'static str, watch::Sender<u64>>,
+    told: HashMap<&'static str, Told>,
     /// What other processes haven't been told yet.
-    news: HashMap<&'static str, u64>,
+    news: HashMap<(&'static str, Slice), u64>,
     /// They are being told.
     telling: bool,
+}
+
+/// How far a view is.
+#[derive(Debug, Default)]
+struct Told {
+    /// All of it.
+    view: watch::Sender<u64>,
+    /// Each slice.
+    slices: Vec<u64>,
+}
+
+impl Told {
+    /// Notes where a slice is. Its database may have been dropped: its position goes back then, and comes again.
+    fn set(&mut self, Slice { number, of }: Slice, position: u64) {
+        let (Ok(number), Ok(of)) = (usize::try_from(number), usize::try_from(of)) else { return };
+        if self.slices.len() != of {
+            // A view that is sliced otherwise is as far as it was.
+            self.slices = vec![*self.view.borrow(); of];
+        }
+        let Some(slice) = self.slices.get_mut(number) else { return };
+        *slice = position;
+        let least = self.slices.iter().copied().min().unwrap_or_default();
+        self.view.send_if_modified(|told| std::mem::replace(told, least) != least);
+    }
 }
 
 impl Teller {
@@ -43,25 +69,30 @@ impl Teller {
 
     /// Up to where a view has seen the log, as far as that was told; 0 before.
     pub(crate) fn told(&self, view: &'static str) -> watch::Sender<u64> {
-        self.state().told.entry(view).or_insert_with(|| watch::channel(0).0).clone()
+        self.state().told.entry(view).or_default().view.clone()
     }
 
-    /// Tells that a view has seen the log up to there.
-    pub(crate) fn tell(&self, view: &'static str, position: u64) {
-        set(&self.told(view), position);
+    /// Tells that a slice of a view has seen the log up to there.
+    pub(crate) fn tell(&self, view: &'static str, slice: Slice, position: u64) {
         let mut state = self.state();
-        state.news.insert(view, position);
+        state.told.entry(view).or_default().set(slice, position);
+        state.news.insert((view, slice), position);
         if !std::mem::replace(&mut state.telling, true) {
             tokio::spawn(self.clone().tell_others());
         }
     }
 
-    /// What another process has told: a view and its position.
-    pub(crate) fn hear<'a>(&self, message: &'a str) -> Option<(&'a str, u64)> {
+    /// Notes what another process has told, if it's about a view that somebody asks for here.
+    pub(crate) fn hear(&self, message: &str) -> Option<()> {
         let mut words = message.split(' ');
-        let (view, position) = (words.next()?, words.next()?.parse().ok()?);
+        let view = words.next()?;
+        let slice = Slice { number: words.next()?.parse().ok()?, of: words.next()?.parse().ok()? };
+        let position = words.next()?.parse().ok()?;
         let own = words.next().and_then(|id| id.parse().ok()) == Some(self.id);
-        (!own).then_some((view, position))
+        if !own {
+            self.state().told.get_mut(view)?.set(slice, position);
+        }
+        Some(())
     }
 
     async fn tell_others(self) {
@@ -74,8 +105,10 @@ impl Teller {
             if news.is_empty() {
                 return;
             }
-            let messages: Vec<String> =
-                news.into_iter().map(|(view, position)| format!("{view} {position} {}", self.id)).collect();
+            let messages: Vec<String> = news
+                .into_iter()
+                .map(|((view, slice), position)| format!("{} {}", message(view, slice, position), self.id))
+                .collect();
             let told = sqlx::query("SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message")
                 .bind(CHANNEL)
                 .bind(messages)
@@ -93,7 +126,7 @@ impl Teller {
     }
 }
 
-/// Notes where a view is. Its database may have been dropped: its position goes back then, and comes again.
-pub(crate) fn set(told: &watch::Sender<u64>, position: u64) {
-    told.send_if_modified(|told| std::mem::replace(told, position) != position);
+/// What is told over Postgres.
+pub(crate) fn message(view: &str, Slice { number, of }: Slice, position: u64) -> String {
+    format!("{view} {number} {of} {position}")
 }

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::ahead::{self, Ahead};
-use crate::projector;
 use crate::rebuild::{Alone, Unbuilt};
+use crate::sharing;
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
 
@@ -65,7 +65,7 @@ pub async fn keep(view: Definition, source: Source, log: Log, tables: Tables, sh
         match keeper.look(projected).await {
             Ok(None) => {
                 (projected, said) = (true, None);
-                projector::run(view, source.feed(), keeper.tables.clone(), shutdown.clone()).await;
+                sharing::run(view, source.clone(), keeper.tables.clone(), shutdown.clone()).await;
                 continue;
             }
             Ok(Some(stands)) => {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::ahead::OF_ANOTHER_LOG;
 use crate::plain::Fold;
 use crate::projection::keys_parked;
+use crate::slices::{Standing, standings};
 use crate::tables::{Generation, Tables, latest, serving, table};
 use crate::view::Definition;
 
@@ -27,7 +28,7 @@ const LETTERS: usize = 200;
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// Where the view serves.
+    /// What all rows have seen.
     pub position: u64,
     /// Rows that were compared.
     pub rows: usize,
@@ -84,17 +85,23 @@ pub async fn run(
 ) -> Result<Verified, sqlx::Error> {
     let mut tx = tables.pool().begin().await?;
     tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-    let Some(Generation { number, position, .. }) = serving(&mut tx, view.name).await? else {
+    let Some(Generation { number, position, furthest, .. }) = serving(&mut tx, view.name).await? else {
         return Ok(Verified::default());
     };
+    let slices = standings(&mut tx, view.name, number).await?;
     // From here on nobody can drop it.
     tx.execute(format!("SELECT FROM {} LIMIT 0", table(view.name, number)).as_str()).await?;
     let mut parked: BTreeSet<String> = keys_parked(&mut tx, view, number).await?.into_iter().collect();
 
     let mut fold = Fold::of(view);
-    each(view, log, position, |recorded| {
-        fold.take(recorded);
-        progress(recorded.position, position);
+    each(view, log, furthest, |recorded| {
+        // Each slice up to where it is.
+        let seen =
+            |slice: &Standing| slice.position >= recorded.position && slice.slice.may_have(view, recorded);
+        if slices.iter().any(seen) {
+            fold.take(recorded);
+        }
+        progress(recorded.position, furthest);
     })
     .await?;
     let folded: HashMap<Uuid, String> = fold.rows()?.into_iter().collect();
@@ -103,7 +110,7 @@ pub async fn run(
     let mut found = compare(&mut tx, view, number, folded, &mut verified).await?;
     columns(&mut tx, view, number, &mut found).await?;
     verified.differing = found.len();
-    verified.differences = explain(view, log, position, found, ["served", "by the log"]).await?;
+    verified.differences = explain(view, log, furthest, found, ["served", "by the log"]).await?;
     Ok(verified)
 }
 
@@ -121,15 +128,15 @@ pub async fn before_and_now(
     tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
     let (now, before) = (serving(&mut tx, view.name).await?, latest(&mut tx, view.name, "old").await?);
     let (Some(now), Some(before)) = (now, before) else { return Ok(None) };
-    if before.version == OF_ANOTHER_LOG || before.position > now.position {
+    if before.version == OF_ANOTHER_LOG || before.furthest > now.furthest {
         return Ok(None);
     }
     let mut left_out = BTreeSet::new();
     for generation in [now.number, before.number] {
         left_out.extend(keys_parked(&mut tx, view, generation).await?);
     }
-    let Generation { position, .. } = now;
-    let mut from = before.position;
+    let Generation { furthest: position, .. } = now;
+    let mut from = before.position.min(now.position);
     while from < position {
         let page = log.page(from, PAGE.min(usize::try_from(position - from).unwrap_or(PAGE))).await?;
         let Some(last) = page.last() else { break };

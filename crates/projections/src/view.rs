@@ -15,7 +15,7 @@ use crate::tables::LAYOUT;
 pub trait View: 'static {
     /// What its reader calls it, as in `customer-history`.
     const NAME: &'static str;
-    /// To be raised when `key`, `apply` or the row's shape changes: the view is rebuilt then. A test notices.
+    /// To be raised when `key`, `slice`, `apply` or the row's shape changes: the view is rebuilt then. A test notices.
     const VERSION: i32;
     /// Members of the row that queries filter or sort by, and their SQL type; they become columns.
     const COLUMNS: &'static [(&'static str, &'static str)];
@@ -28,6 +28,12 @@ pub trait View: 'static {
 
     /// The row that an event touches.
     fn key(event: &Event) -> Option<Uuid>;
+
+    /// What the row that an event touches is sliced by (see [`slices`](crate::slices)): the same for all events of a
+    /// row. The key, where rows aren't asked for together.
+    fn slice(event: &Event) -> Option<Uuid> {
+        Self::key(event)
+    }
 
     /// The row after an event.
     ///
@@ -56,6 +62,8 @@ pub struct Definition {
     pub extensions: &'static [&'static str],
     /// See [`View::key`].
     pub key: fn(&Event) -> Option<Uuid>,
+    /// See [`View::slice`].
+    pub slice: fn(&Event) -> Option<Uuid>,
     /// The rows that a projector holds in memory, none yet.
     pub rows: fn() -> Box<dyn Rows>,
     /// A fold in memory alone, of nothing yet.
@@ -117,6 +125,7 @@ impl Definition {
             indexes: V::INDEXES,
             extensions: V::EXTENSIONS,
             key: V::key,
+            slice: V::slice,
             rows: || Box::new(Of::<V>::default()),
             plain: || Box::new(plain::Of::<V>::default()),
         }
@@ -125,7 +134,8 @@ impl Definition {
     /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
     /// but folded afresh.
     pub fn fingerprint(&self) -> i64 {
-        let Self { name: _, version, columns, indexes, extensions, key: _, rows: _, plain: _ } = self;
+        let Self { name: _, version, columns, indexes, extensions, key: _, slice: _, rows: _, plain: _ } =
+            self;
         let hash = Sha256::digest(format!("{LAYOUT} {version} {columns:?} {indexes:?} {extensions:?}"));
         hash.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::tables::Tables;
-use crate::telling::{self, CHANNEL};
+use crate::telling::CHANNEL;
 use crate::view::Definition;
 
 /// How long a read waits for its view.
@@ -41,12 +41,8 @@ impl Seen {
     /// Listens to the projectors until shutdown.
     pub async fn listen(self, shutdown: CancellationToken) {
         let heard = |told: Option<&str>| {
-            let Some((view, position)) = told.and_then(|told| self.tables.teller().hear(told)) else {
-                return;
-            };
-            if let Some(seen) = self.positions.get(view) {
-                telling::set(seen, position);
-            }
+            // Nobody asks here for what isn't understood.
+            let _ = told.and_then(|told| self.tables.teller().hear(told));
         };
         wakeup::listen(self.tables.pool(), CHANNEL, shutdown, heard).await;
     }
@@ -97,7 +93,7 @@ impl Seen {
     }
 
     async fn position(&self, view: &str) -> Result<u64, Problem> {
-        let row = sqlx::query("SELECT position FROM views WHERE name = $1 AND state = 'serving'")
+        let row = sqlx::query("SELECT position FROM serving WHERE name = $1")
             .bind(view)
             .fetch_optional(self.tables.pool())
             .await

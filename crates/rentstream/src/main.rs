@@ -76,6 +76,10 @@ enum Subcommands {
     Rebuild {
         /// Which.
         view: String,
+        /// Into so many shares of its keys, which several workers can project at once; as many as there were where it
+        /// isn't said.
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=64), conflicts_with = "rollback")]
+        slices: Option<i32>,
         /// Lets the rows from before the last rebuild serve again, once they have seen what came since.
         #[arg(long)]
         rollback: bool,
@@ -163,8 +167,8 @@ fn main() -> ExitCode {
                 health::ask(url.unwrap_or_else(|| health::here(settings.listen))).await
             }
             Subcommands::Sandbox => roles::sandbox(settings, shutdown).await,
-            Subcommands::Rebuild { view, rollback } => {
-                unless(&shutdown, rebuild::run(settings, &view, rollback)).await
+            Subcommands::Rebuild { view, slices, rollback } => {
+                unless(&shutdown, rebuild::run(settings, &view, slices, rollback)).await
             }
             Subcommands::Verify { view } => unless(&shutdown, verify::run(settings, view.as_deref())).await,
             Subcommands::Parked(what) => unless(&shutdown, parked::run(settings, what)).await,

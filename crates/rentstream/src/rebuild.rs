@@ -11,7 +11,7 @@ use crate::{connections, up};
 
 const BAR: &str = "{msg} {bar:30} {pos}/{len} events, {per_sec}, {eta} left";
 
-pub(crate) async fn run(settings: Settings, view: &str, rollback: bool) -> Result<()> {
+pub(crate) async fn run(settings: Settings, view: &str, slices: Option<i32>, rollback: bool) -> Result<()> {
     let settings = up::found(settings);
     let names = views::ALL.map(|view| view.name).join(", ");
     let definition =
@@ -31,7 +31,7 @@ pub(crate) async fn run(settings: Settings, view: &str, rollback: bool) -> Resul
         if rollback {
             alone.older().await?.roll_back(&log, progress).await
         } else {
-            alone.build(&log, progress).await
+            alone.sliced(slices).build(&log, progress).await
         }
     };
     let rebuilt = rebuilding.await.with_context(|| format!("rebuild {view}"))?;

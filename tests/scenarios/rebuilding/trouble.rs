@@ -1,4 +1,4 @@
-//! Random journeys, three projectors of all views that are killed, a views' database that is dropped, a NATS that is
+//! Random journeys, three projectors that share all views and are killed, a views' database that is dropped, a NATS that is
 //! stopped, rebuilds in between: in the end every view is what the log says.
 //!
 //! Some seconds here; longer by hand, and again by the seed that a failure prints:
@@ -72,8 +72,9 @@ async fn whatever_happens_to_projectors_views_and_nats_every_view_is_what_the_lo
                 }
                 _ => {
                     let view = rentstream_projections::views::ALL[rng.usize(..9)].name;
+                    let slices = rng.u8(1..=5).to_string();
                     // Where the views were dropped, or another rebuilds, it fails.
-                    world.run(&["rebuild", view]).await;
+                    world.run(&["rebuild", view, "--slices", &slices]).await;
                 }
             }
             let head = world.head().await;

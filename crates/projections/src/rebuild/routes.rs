@@ -11,14 +11,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use rentstream_infra::http::Problem;
 use rentstream_infra::http::auth::{Caller, Role};
+use rentstream_infra::http::body::{Body, MaybeBody};
 use rentstream_infra::http::docs::told;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::{Alone, Rebuilt, Unbuilt};
 use crate::parking::Named;
 use crate::reads::Reads;
+use crate::slices;
 use crate::view::Definition;
 
 /// The routes.
@@ -32,6 +34,14 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
     ApiRouter::new()
         .api_route("/v1/views/{name}/rebuild", post_with(rebuild, anew))
         .api_route("/v1/views/{name}/rollback", post_with(roll_back, back))
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct How {
+    /// Shares of the view's keys that several workers can project at once; as many as there were where it isn't said.
+    #[schemars(range(min = 1, max = slices::MOST))]
+    slices: Option<i32>,
 }
 
 /// What was begun.
@@ -64,8 +74,13 @@ async fn rebuild(
     State(reads): State<Reads>,
     caller: Caller,
     Named(view): Named,
+    MaybeBody(Body { value: How { slices }, .. }): MaybeBody<How>,
 ) -> Result<Accepted, Problem> {
-    let alone = begin(&reads, &caller, &view).await?;
+    caller.must_be(&[Role::Operator])?;
+    if slices.is_some_and(|slices| !(1..=slices::MOST).contains(&slices)) {
+        return Err(Problem::invalid("slices", format!("it must be from 1 to {}", slices::MOST)));
+    }
+    let alone = begin(&reads, &caller, &view).await?.sliced(slices);
     let log = reads.log.clone();
     spawn(&reads, view.name, async move { alone.build(&log, |_, _| ()).await });
     Ok(Accepted(Begun { view: view.name }))

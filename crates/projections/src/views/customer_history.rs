@@ -148,6 +148,11 @@ impl View for CustomerHistory {
         }
     }
 
+    /// A customer's rows are in one slice, so a page of them is of one position.
+    fn slice(event: &Event) -> Option<Uuid> {
+        Self::key(event).and(event.customer_id()).map(|customer| customer.0)
+    }
+
     fn apply(row: Option<Row>, event: &Event, recorded: &Recorded) -> Result<Row, Unappliable> {
         let (Some(rental_id), Some(customer_id)) = (event.rental_id(), event.customer_id()) else {
             return Err(Unappliable(format!("{} names no rental or no customer", event.name())));

@@ -187,7 +187,7 @@ async fn list(
     let rows = sqlx::query(concat!(
         "SELECT v.position, ",
         degraded_since!(" AND ($5::uuid IS NULL OR p.customer_id = $5::uuid)"),
-        ", r.due, r.place, r.row FROM views v LEFT JOIN LATERAL (
+        ", r.due, r.place, r.row FROM serving v LEFT JOIN LATERAL (
              SELECT d.due, d.requested_position AS place, d.row FROM due_dates d
              WHERE d.lent = $1 AND ($2::boolean IS NULL OR d.overdue = $2)
                AND ($3::boolean IS NULL OR d.late = $3) AND ($4::bigint IS NULL OR d.due < $4)
@@ -195,7 +195,7 @@ async fn list(
                AND (d.due, d.requested_position) > ($6, $7)
              ORDER BY d.due, d.requested_position LIMIT $8
          ) r ON true
-         WHERE v.name = 'due-dates' AND v.state = 'serving'"
+         WHERE v.name = 'due-dates'"
     ))
     .bind(asked.late.is_none())
     .bind(asked.overdue)

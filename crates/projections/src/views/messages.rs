@@ -99,12 +99,12 @@ struct Asked {
 const LIST: &str = concat!(
     "SELECT v.position, ",
     degraded_since!(" AND p.customer_id = $2"),
-    ", l.position AS place, l.notice, l.subject FROM views v LEFT JOIN LATERAL (
+    ", l.position AS place, l.notice, l.subject FROM serving v LEFT JOIN LATERAL (
         SELECT (s.said ->> 'position')::bigint AS position, s.said ->> 'notice' AS notice,
             r.row::json ->> 'subject' AS subject
         FROM messages r CROSS JOIN LATERAL json_array_elements(r.row::json -> 'said') AS s (said)
         WHERE r.customer_id = $2 AND (s.said ->> 'position')::bigint < $3 ORDER BY 1 DESC LIMIT $4
-    ) l ON true WHERE v.name = $1 AND v.state = 'serving' ORDER BY l.position DESC"
+    ) l ON true WHERE v.name = $1 ORDER BY l.position DESC"
 );
 
 async fn list(

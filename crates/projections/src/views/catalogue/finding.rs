@@ -55,12 +55,12 @@ pub(super) async fn all(
     let rows = sqlx::query(concat!(
         "SELECT v.position, ",
         degraded_since!(""),
-        ", r.place, r.row FROM views v LEFT JOIN LATERAL (
+        ", r.place, r.row FROM serving v LEFT JOIN LATERAL (
              SELECT c.registered_position AS place, c.row FROM catalogue c
              WHERE c.offered AND c.registered_position > $1 AND ($2::text IS NULL OR c.shop = $2)
              ORDER BY c.registered_position LIMIT $3
          ) r ON true
-         WHERE v.name = 'catalogue' AND v.state = 'serving'"
+         WHERE v.name = 'catalogue'"
     ))
     .bind(after.unwrap_or(0))
     .bind(shop)
@@ -161,7 +161,7 @@ fn statement(words: &[String], matching: &Matching) -> String {
     };
     let degraded = degraded_since!("");
     format!(
-        "SELECT v.position, {degraded}, r.score, r.place, r.row FROM views v LEFT JOIN LATERAL (
+        "SELECT v.position, {degraded}, r.score, r.place, r.row FROM serving v LEFT JOIN LATERAL (
              -- Rows are written out for the page only, not for all that is found.
              SELECT p.score, p.place, p.row FROM (SELECT f.score, f.place, f.row FROM (
                  SELECT {base} + (1000 * ({best} + similarity(split_part(c.letters, E'\\n', 1), $6)))::bigint AS score,
@@ -171,7 +171,7 @@ fn statement(words: &[String], matching: &Matching) -> String {
              WHERE f.score < $2 OR (f.score = $2 AND f.place > $3)
              ORDER BY f.score DESC, f.place LIMIT $4) p ORDER BY p.score DESC, p.place
          ) r ON true
-         WHERE v.name = 'catalogue' AND v.state = 'serving'"
+         WHERE v.name = 'catalogue'"
     )
 }
 

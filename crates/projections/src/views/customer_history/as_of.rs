@@ -114,7 +114,7 @@ async fn rows_of(
         "SELECT v.version, r.key, r.requested_position, r.changes,
              (SELECT min(p.since) FROM parked p
               WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
-         FROM views v LEFT JOIN LATERAL (
+         FROM serving v LEFT JOIN LATERAL (
              SELECT h.key, h.requested_position, h.row::json->'changes' AS changes FROM customer_history h
              WHERE h.customer_id = $1 AND h.requested_position < $2 AND h.requested_position <= $5
                  AND ($3::text IS NULL OR $3 = (
@@ -124,7 +124,7 @@ async fn rows_of(
                  ))
              ORDER BY h.requested_position DESC LIMIT $4
          ) r ON true
-         WHERE v.name = 'customer-history' AND v.state = 'serving' ORDER BY r.requested_position DESC",
+         WHERE v.name = 'customer-history' ORDER BY r.requested_position DESC",
     )
     .bind(part.customer.0)
     .bind(part.before)

@@ -188,15 +188,16 @@ impl Hub {
 /// # Errors
 /// `views-unavailable` when the views' database can't be reached.
 async fn changes(reads: &Reads, customers: &[Uuid], after: u64) -> Result<Changes, Problem> {
-    // One statement, so rows and position are of one moment.
+    // One statement, so rows and position are of one moment. What a slice that is ahead of others has beyond that comes
+    // when all are there: nothing that is older comes later.
     let found = sqlx::query(
         "SELECT v.position, r.changed_position, r.customer_id, r.row
-         FROM views v LEFT JOIN LATERAL (
+         FROM serving v LEFT JOIN LATERAL (
              SELECT h.changed_position, h.customer_id, h.row FROM customer_history h
-             WHERE h.changed_position > $1 AND h.customer_id = ANY ($2) AND h.requested_position IS NOT NULL
+             WHERE h.changed_position > $1 AND h.changed_position <= v.position AND h.customer_id = ANY ($2) AND h.requested_position IS NOT NULL
              ORDER BY h.changed_position LIMIT $3
          ) r ON true
-         WHERE v.name = 'customer-history' AND v.state = 'serving' ORDER BY r.changed_position",
+         WHERE v.name = 'customer-history' ORDER BY r.changed_position",
     )
     .bind(signed(after))
     .bind(customers)

@@ -89,17 +89,18 @@ pub(super) struct History {
 
 /// The history as it is.
 async fn now(reads: &Reads, part: &Part) -> Result<Found, Problem> {
-    // One statement, so rows, position and what is parked are of one moment.
+    // One statement, so rows, position and what is parked are of one moment. A customer's rows are in one slice.
     let rows = sqlx::query(
-        "SELECT v.position, r.requested_position, r.row,
+        "SELECT (SELECT s.position FROM slices s WHERE s.view = v.name AND s.generation = v.generation
+                 AND s.slice = slice_of($1, v.slices)) AS position, r.requested_position, r.row,
              (SELECT min(p.since) FROM parked p
               WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
-         FROM views v LEFT JOIN LATERAL (
+         FROM serving v LEFT JOIN LATERAL (
              SELECT h.requested_position, h.row FROM customer_history h
              WHERE h.customer_id = $1 AND h.requested_position < $2 AND ($3::text IS NULL OR h.status = $3)
              ORDER BY h.requested_position DESC LIMIT $4
          ) r ON true
-         WHERE v.name = 'customer-history' AND v.state = 'serving' ORDER BY r.requested_position DESC",
+         WHERE v.name = 'customer-history' ORDER BY r.requested_position DESC",
     )
     .bind(part.customer.0)
     .bind(part.before)
