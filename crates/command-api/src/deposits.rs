@@ -121,8 +121,8 @@ impl Begin for PayIn {
         self.payment_id
     }
 
-    fn needs(&self, _: &Known<'_>, new: bool) -> Vec<Need> {
-        vec![Need::of::<Payment>(self.payment_id).new_if(new), Need::of::<Customer>(self.bill.customer_id)]
+    fn needs(&self, _: &Known<'_>) -> Vec<Need> {
+        vec![Need::of::<Payment>(self.payment_id).new_if(true), Need::of::<Customer>(self.bill.customer_id)]
     }
 
     /// Requests the payment, if the balance has room for it.

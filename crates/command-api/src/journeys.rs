@@ -37,8 +37,9 @@ pub(crate) trait Begin: Send + 'static {
     /// Its id.
     fn subject(&self) -> Self::Subject;
 
-    /// What it needs beside what its process looks at. One that is certain to be `new` need not be loaded.
-    fn needs(&self, known: &Known<'_>, new: bool) -> Vec<Need>;
+    /// What it needs beside what its process looks at. What it begins is new: its id was made just now, or of a key that
+    /// nothing is known of.
+    fn needs(&self, known: &Known<'_>) -> Vec<Need>;
 
     /// The command that begins it.
     ///
@@ -69,8 +70,6 @@ type Began<J> = Result<Halted<J>, Problem>;
 /// A journey's first course.
 struct Beginning<B: Begin> {
     begin: B,
-    /// Its id was made just now.
-    new: bool,
     along: Along<B::Subject>,
 }
 
@@ -78,8 +77,8 @@ impl<B: Begin> Course for Beginning<B> {
     type Says = Began<Journey<B>>;
 
     fn needs(&self, known: &Known<'_>) -> Vec<Need> {
-        let Self { begin, new, along } = self;
-        let mut needs = begin.needs(known, *new);
+        let Self { begin, along } = self;
+        let mut needs = begin.needs(known);
         // What isn't there before it begins is needed no sooner than that is known.
         if needs.iter().all(|need| known.has(need)) {
             needs.extend(along.needs(known));
@@ -88,7 +87,7 @@ impl<B: Begin> Course for Beginning<B> {
     }
 
     fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<Self::Says, StoreError> {
-        let Self { begin, along, .. } = self;
+        let Self { begin, along } = self;
         let command = match begin.command(aggregates, along.now()) {
             Ok(command) => command,
             Err(problem) => return Ok(Err(problem)),
@@ -159,7 +158,7 @@ impl Writes {
         claiming: Option<Claiming<Began<Journey<B>>>>,
     ) -> Result<(Halted<Journey<B>>, u64), Problem> {
         let along = self.driver.along(&B::PROCESS, begin.subject(), &context(intent, begin.subject()));
-        let course = Beginning { begin, new: intent.key.is_none(), along };
+        let course = Beginning { begin, along };
         let (began, position) = self.driver.store().run(course, claiming).await?;
         Ok((began?, position))
     }

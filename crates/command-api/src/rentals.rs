@@ -159,9 +159,9 @@ impl Begin for Rent {
         self.rental_id
     }
 
-    fn needs(&self, _: &Known<'_>, new: bool) -> Vec<Need> {
+    fn needs(&self, _: &Known<'_>) -> Vec<Need> {
         vec![
-            Need::of::<Rental>(self.rental_id).new_if(new),
+            Need::of::<Rental>(self.rental_id).new_if(true),
             Need::of::<Stock>(self.item_id),
             Need::of::<Customer>(self.customer_id),
         ]

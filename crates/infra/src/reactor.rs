@@ -1,6 +1,6 @@
 //! Lets the processes react: their readers note what an event asks for, their workers do it.
 //!
-//! A reader never waits for a worker. So a rental or a deposit whose step fails (a gateway that is down, a stock that
+//! What needs nothing from outside the reader takes along itself, and never notes. It never waits for a worker. So a rental or a deposit whose step fails (a gateway that is down, a stock that
 //! can't be reached) is tried again and again beside the others, never in front of them.
 
 mod notes;
@@ -9,8 +9,8 @@ mod tasks;
 mod tests;
 mod work;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use rentstream_domain::processes::Process;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -41,6 +41,7 @@ pub async fn run<S: Look>(process: Process<S>, driver: Driver, feed: Feed, shutd
         crowded: crowded.clone(),
         hand,
         noted: noted.clone(),
+        company: Mutex::default(),
     };
     let worker = Worker { process, driver, tasks, places, crowded };
     tokio::join!(reader::run(notes, feed, shutdown.clone()), worker.run(handed, noted, shutdown));

@@ -20,6 +20,10 @@ use rentstream_infra::http::auth::Role;
 use rentstream_infra::settings::{Given, Settings};
 use tokio_util::sync::CancellationToken;
 
+/// Events come and go in small pieces: a quarter of the processor's time went to the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The backend of a shop that rents things out or sells them for delivery. Settings come from the
 /// environment; see .env.example and `rentstream config`.
 #[derive(Parser)]

@@ -1,19 +1,20 @@
 //! Random journeys, three projectors that share all views and are killed, a views' database that is dropped, a NATS that is
 //! stopped, rebuilds in between: in the end every view is what the log says.
 //!
-//! Some seconds here; longer by hand, and again by the seed that a failure prints:
+//! A minute here; longer by hand, and again by the seed that a failure prints:
 //!
 //! ```sh
-//! RENTSTREAM_PROOF=20 RENTSTREAM_SEED=7 cargo test --workspace --test scenarios trouble -- --nocapture
+//! RENTSTREAM_PROOF=10 RENTSTREAM_SEED=7 cargo test --workspace --test scenarios trouble -- --nocapture
 //! ```
 
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use rentstream_tests::{World, book};
+use rentstream_tests::shop::card;
+use rentstream_tests::{Rental, World, book};
 
 /// How long there is trouble.
-const TROUBLE: Duration = Duration::from_secs(20);
+const TROUBLE: Duration = Duration::from_secs(60);
 /// Events that happen between one trouble and the next.
 const BETWEEN: u64 = 15;
 
@@ -26,7 +27,12 @@ async fn journeys(world: &World, rng: &mut Rng, until: Instant) {
     let customers = [world.customer("Min-ji").await, world.customer("Jun").await];
     while Instant::now() < until {
         let customer = &customers[rng.usize(..2)];
-        let rental = world.rent(customer, books[rng.usize(..2)]).await;
+        let rented = world.try_rent(customer, books[rng.usize(..2)], &card()).await;
+        // On a machine that is busy the gateway may answer late, and the rental is held: it's tried again.
+        if rented.status == 202 {
+            continue;
+        }
+        let rental = Rental::from(rented.expect(201));
         // What becomes of it is another's to decide: it may be too late, or too early.
         if rng.bool() {
             world.cancel(customer, &rental).await;

@@ -1,20 +1,31 @@
 //! The reader's half: writes down which subjects are to be looked at, and when.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures::StreamExt;
+use futures::stream;
 use rentstream_domain::processes::{Process, Subject, Wake};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::tasks::{Noted, Task, Tasks};
-use crate::driver::{Driver, Look};
+use crate::driver::{Driver, Halt, Halted, Look};
 use crate::log::Recorded;
 use crate::place;
 use crate::reader::{Concern, Handled, Handler};
+use crate::store::Context;
+
+/// How long the reader waits for what it takes along itself.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// So many subjects at a time.
+const TOGETHER: usize = 256;
+/// How long a replica leaves it to others after it was found that they read too.
+const COMPANY: Duration = Duration::from_secs(5);
 
 pub(super) struct Notes<S: Subject> {
     pub(super) process: Process<S>,
@@ -28,6 +39,8 @@ pub(super) struct Notes<S: Subject> {
     pub(super) hand: mpsc::UnboundedSender<(Task, OwnedSemaphorePermit)>,
     /// Tells the worker that there's something to take.
     pub(super) noted: Arc<Notify>,
+    /// Until when others are taken to read too.
+    pub(super) company: Mutex<Option<Instant>>,
 }
 
 /// What is to be noted of a subject.
@@ -70,6 +83,8 @@ impl<S: Look> Handler for Notes<S> {
             }
         }
         let now = self.driver.now();
+        let done = self.take_along(&notes, now).await;
+        notes.retain(|subject, _| !done.contains(subject));
         let due = notes.values().filter(|note| matches!(note, Note::Look { due, .. } if *due <= now)).count();
         let mut places = self.places(due);
 
@@ -86,7 +101,10 @@ impl<S: Look> Handler for Notes<S> {
             }
             noted
         };
-        let Some(Noted { taken }) = noted else { return Ok(Handled::Elsewhere) };
+        let Some(Noted { taken }) = noted else {
+            *self.company() = Some(Instant::now() + COMPANY);
+            return Ok(Handled::Elsewhere);
+        };
         if due > taken.len() {
             self.noted.notify_one();
         }
@@ -96,6 +114,37 @@ impl<S: Look> Handler for Notes<S> {
             let _ = self.hand.send((task, place));
         }
         Ok(Handled::Done)
+    }
+}
+
+impl<S: Look> Notes<S> {
+    /// Takes along what needs nothing from outside, all of a page together; gives the subjects that there's nothing left
+    /// to do for. They need not be noted: should this process end before its place has moved, they are read again.
+    async fn take_along(&self, notes: &HashMap<Uuid, Note>, now: DateTime<Utc>) -> HashSet<Uuid> {
+        let mut done = HashSet::new();
+        if self.company().is_some_and(|until| until > Instant::now()) {
+            return done;
+        }
+        let is_due = |note: &Note| matches!(note, Note::Look { due, .. } if *due <= now);
+        let due: Vec<Uuid> =
+            notes.iter().filter_map(|(subject, note)| is_due(note).then_some(*subject)).collect();
+        let taken = due.into_iter().map(|subject| async move {
+            let context = Context::of_process(self.process.name, subject);
+            let along = self.driver.along(&self.process, S::from(subject), &context);
+            let come = self.driver.store().run(along, None).await;
+            matches!(come, Ok((Halted { halt: Halt::Rest(None), .. }, _))).then_some(subject)
+        });
+        let taken = stream::iter(taken).buffer_unordered(TOGETHER).for_each(|subject| {
+            done.extend(subject);
+            std::future::ready(())
+        });
+        // What isn't done by then is noted: nothing waits behind one that can't be reached.
+        let _ = tokio::time::timeout(AT_ONCE, taken).await;
+        done
+    }
+
+    fn company(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.company.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

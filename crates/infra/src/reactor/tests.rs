@@ -86,6 +86,10 @@ async fn tasks(log: &Log) -> Vec<Uuid> {
     sqlx::query_scalar("SELECT subject FROM tasks").fetch_all(log.pool()).await.unwrap()
 }
 
+async fn place(log: &Log) -> i64 {
+    sqlx::query_scalar("SELECT position FROM checkpoints").fetch_one(log.pool()).await.unwrap()
+}
+
 async fn until(what: &str, mut there: impl AsyncFnMut() -> bool) {
     let waited = async {
         while !there().await {
@@ -107,9 +111,7 @@ async fn a_rental_that_is_accepted_at_once_is_never_written_down_for_renting() {
     let left = Uuid::now_v7();
     request(&log, left).await;
     until("the one that was left alone is written down", async || noted(&log).await == [left]).await;
-    let place: i64 =
-        sqlx::query_scalar("SELECT position FROM checkpoints").fetch_one(log.pool()).await.unwrap();
-    assert_eq!(place, 41);
+    assert_eq!(place(&log).await, 41);
 }
 
 /// Charges what has a payment, and has nothing to do for what has none.
@@ -152,6 +154,7 @@ async fn a_subject_that_takes_long_holds_up_nobody_who_comes_after_it() {
     for _ in 0..100 {
         request(&log, Uuid::now_v7()).await;
     }
-    until("the others are done", async || noted(&log).await.len() == 101 && tasks(&log).await == [slow])
-        .await;
+    until("the others are done", async || place(&log).await == 102).await;
+    assert_eq!(tasks(&log).await, [slow]);
+    assert_eq!(noted(&log).await, [slow], "what needs nothing from outside is never written down");
 }
