@@ -9,6 +9,8 @@ use rentstream_infra::settings::Crash;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio::sync::OnceCell;
 
+use crate::read_side::filling::Past;
+
 /// pgbench with 256 clients needs more connections than the program does. All else is as the program has it.
 const SETTINGS: &[(&str, &str)] = &[("max_connections", "400")];
 /// Connections of a log's handle, as each role of the program has.
@@ -20,6 +22,10 @@ pub(crate) struct Ground {
     folder: PathBuf,
     /// pgbench's own best number of clients.
     pub(crate) best: OnceCell<usize>,
+    /// A log of 100,000 rentals that were brought, which sections only read.
+    pub(crate) past: OnceCell<Past>,
+    /// A log of 1,000,000 rentals that nothing was left for, which sections only read.
+    pub(crate) long_past: OnceCell<Past>,
 }
 
 impl Ground {
@@ -29,7 +35,8 @@ impl Ground {
         remove(&folder)?;
         std::fs::create_dir_all(&folder)?;
         let postgres = start_postgres_with(&folder.join("postgres"), SETTINGS).await?;
-        Ok(Self { postgres, folder, best: OnceCell::new() })
+        let (best, past, long_past) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { postgres, folder, best, past, long_past })
     }
 
     /// The run's own folder.

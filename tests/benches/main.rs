@@ -3,17 +3,19 @@
 //! Never true in here: a figure without a yardstick from the same run, a phase without a bound in time and in
 //! count, an answer that nobody looked at.
 //!
-//! Reading order: [`write_path`] (the sections, one file each), [`yardstick`] (what they're held against), [`load`]
+//! Reading order: [`write_path`] and [`read_side`] (the sections, one file each), [`yardstick`] (what they're held against), [`load`]
 //! (callers in a closed or an open loop, and what they measure), [`shop`] (what is there before a phase begins),
-//! [`ground`] and [`system`] (servers, databases and processes), [`report`] and [`machine`] (`docs/benchmarks.md`).
+//! [`ground`] and [`system`] (servers, databases and processes), [`usage`] (what they take), [`report`] and [`machine`] (`docs/benchmarks.md`).
 
 mod ground;
 mod load;
 mod machine;
+mod read_side;
 mod report;
 mod shop;
 mod spread;
 mod system;
+mod usage;
 mod write_path;
 mod yardstick;
 
@@ -27,52 +29,107 @@ use crate::ground::Ground;
 use crate::report::{Document, Part};
 
 /// How often each figure is taken.
-pub(crate) const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = if TRIAL { 2 } else { 3 };
+/// A debug build tries the sections out: nobody keeps its figures.
+const TRIAL: bool = cfg!(debug_assertions);
+/// A trial takes so much less of what is large.
+pub(crate) const LESS: usize = if TRIAL { 20 } else { 1 };
 
 /// Figures that belong together.
 struct Section {
     /// By which it's chosen.
     name: &'static str,
     title: &'static str,
+    /// Whether it's taken where no section was asked for.
+    usual: bool,
     run: for<'a> fn(&'a Ground) -> LocalBoxFuture<'a, Result<Part>>,
 }
 
 /// All of them, in the document's order.
-const SECTIONS: [Section; 7] = [
+const SECTIONS: [Section; 14] = [
     Section {
         name: "store",
         title: "Commands to many aggregates, in process",
+        usual: true,
         run: |ground| Box::pin(write_path::store::run(ground)),
     },
     Section {
         name: "streams",
         title: "Streams of many events",
+        usual: true,
         run: |ground| Box::pin(write_path::streams::run(ground)),
     },
     Section {
         name: "hot",
         title: "One item that everybody wants",
+        usual: true,
         run: |ground| Box::pin(write_path::hot::run(ground)),
     },
     Section {
         name: "http",
         title: "Commands over HTTP",
+        usual: true,
         run: |ground| Box::pin(write_path::http::run(ground)),
     },
     Section {
         name: "rentals",
         title: "Whole rentals, everything running",
+        usual: true,
         run: |ground| Box::pin(write_path::rentals::run(ground)),
     },
     Section {
         name: "replicas",
         title: "Two command APIs on one log",
+        usual: true,
         run: |ground| Box::pin(write_path::replicas::run(ground)),
     },
     Section {
         name: "memory",
         title: "Memory and disk",
+        usual: true,
         run: |ground| Box::pin(write_path::memory::run(ground)),
+    },
+    Section {
+        name: "live",
+        title: "A view that follows the log",
+        usual: true,
+        run: |ground| Box::pin(read_side::live::run(ground)),
+    },
+    Section {
+        name: "rebuild",
+        title: "A view made anew",
+        usual: true,
+        run: |ground| Box::pin(read_side::rebuild::run(ground)),
+    },
+    Section {
+        name: "growth",
+        title: "A view made anew from 5,000,000 events",
+        usual: false,
+        run: |ground| Box::pin(read_side::rebuild::growth(ground)),
+    },
+    Section {
+        name: "visible",
+        title: "From a write to its customer's eyes",
+        usual: true,
+        run: |ground| Box::pin(read_side::visible::run(ground)),
+    },
+    Section {
+        name: "history",
+        title: "A page of a long history",
+        usual: true,
+        run: |ground| Box::pin(read_side::history::run(ground)),
+    },
+    Section {
+        name: "watchers",
+        title: "Customers who watch",
+        usual: true,
+        run: |ground| Box::pin(read_side::watchers::run(ground)),
+    },
+    Section {
+        name: "relay",
+        title: "A backlog for the stream",
+        usual: true,
+        run: |ground| Box::pin(read_side::relay::run(ground)),
     },
 ];
 
@@ -96,7 +153,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The sections that were asked for; all where none was.
+/// The sections that were asked for; the usual ones where none was.
 fn chosen() -> Result<Vec<&'static Section>> {
     let asked: Vec<String> = std::env::args()
         .skip(1)
@@ -110,7 +167,9 @@ fn chosen() -> Result<Vec<&'static Section>> {
     }
     Ok(SECTIONS
         .iter()
-        .filter(|section| asked.is_empty() || asked.iter().any(|name| name == section.name))
+        .filter(|section| {
+            (asked.is_empty() && section.usual) || asked.iter().any(|name| name == section.name)
+        })
         .collect())
 }
 
@@ -122,11 +181,15 @@ async fn run() -> Result<()> {
     let mut document = Document::open(path, machine, SECTIONS.map(|section| section.name).to_vec());
     let mut failed = Vec::new();
     for section in sections {
+        let began = std::time::Instant::now();
         eprintln!("{} ({})", section.title, section.name);
         let stamp = machine::stamp(section.name)?;
         match (section.run)(&ground).await.with_context(|| section.name.to_owned()) {
             Ok(part) => {
-                eprintln!("{part}");
+                eprintln!("{part}\n{} took {:.0} s", section.name, began.elapsed().as_secs_f64());
+                if TRIAL {
+                    continue;
+                }
                 // Kept at once, whatever becomes of the rest.
                 document.put(section.name, &format!("## {}\n\n{stamp}\n\n{part}", section.title))?;
             }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::ground::Ground;
 use crate::load::connection::{Connection, get};
+use crate::usage;
 
 const SECRET: &str = "a secret that only benchmarks know, 32 or more";
 /// How long a process may take to serve.
@@ -24,7 +25,14 @@ fn data(ground: &Ground) -> PathBuf {
     ground.folder().join("up")
 }
 
-/// A process that serves HTTP. Killed when dropped.
+/// Where the roles of a system find what they share.
+pub(crate) struct Places {
+    pub(crate) log: String,
+    pub(crate) views: String,
+    pub(crate) nats: String,
+}
+
+/// A process of the program, which serves HTTP: an API, or just how it is. Killed when dropped.
 pub(crate) struct System {
     running: Running,
     pub(crate) address: SocketAddr,
@@ -37,6 +45,11 @@ fn token(role: Role, who: &str) -> Result<String> {
 /// The shop's token.
 pub(crate) fn manager() -> Result<String> {
     token(Role::Manager, "manager")
+}
+
+/// The courier's token.
+pub(crate) fn courier() -> Result<String> {
+    token(Role::Courier, "courier")
 }
 
 /// The operator's token.
@@ -53,7 +66,19 @@ impl System {
             ("PAYMENT_GATEWAY_URL", "http://127.0.0.1:9"),
             ("PAYMENT_GATEWAY_KEY", "sk_test_bench"),
         ];
-        Self::start(ground, "command-api", &settings).await
+        Self::start(ground, &["command-api"], &settings).await
+    }
+
+    /// Starts any role, as in `project customer-history`.
+    pub(crate) async fn role(ground: &Ground, role: &[&str], places: &Places) -> Result<Self> {
+        let settings = [
+            ("DATABASE_URL", places.log.as_str()),
+            ("VIEWS_DATABASE_URL", &places.views),
+            ("NATS_URL", &places.nats),
+            ("PAYMENT_GATEWAY_URL", "http://127.0.0.1:9"),
+            ("PAYMENT_GATEWAY_KEY", "sk_test_bench"),
+        ];
+        Self::start(ground, role, &settings).await
     }
 
     /// Starts `rentstream up`: every role in one process, with a nats-server of its own.
@@ -61,22 +86,25 @@ impl System {
         let data = data(ground).display().to_string();
         let settings =
             [("DATABASE_URL", log), ("VIEWS_DATABASE_URL", views), ("RENTSTREAM_DATA", data.as_str())];
-        Self::start(ground, "up", &settings).await
+        Self::start(ground, &["up"], &settings).await
     }
 
-    async fn start(ground: &Ground, role: &str, settings: &[(&str, &str)]) -> Result<Self> {
+    async fn start(ground: &Ground, arguments: &[&str], settings: &[(&str, &str)]) -> Result<Self> {
+        let role = arguments.first().copied().unwrap_or_default();
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let listen = address.to_string();
         // The load is one caller, and much more than one.
         let usual = [
             ("RENTSTREAM_LISTEN", listen.as_str()),
+            // Of a role that has no API.
+            ("RENTSTREAM_METRICS_LISTEN", listen.as_str()),
             ("RENTSTREAM_JWT_SECRET", SECRET),
             ("RENTSTREAM_RATE_LIMIT", "off"),
         ];
         let settings: Vec<(String, String)> =
             usual.iter().chain(settings).map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let log = ground.folder().join(format!("{role}.log"));
-        let mut running = Running::start(&executable()?, &[role], &settings, &log);
+        let mut running = Running::start(&executable()?, arguments, &settings, &log);
         let deadline = Instant::now() + START;
         while !ready(address).await {
             if let Some(status) = running.ended() {
@@ -92,27 +120,13 @@ impl System {
 
     /// Megabytes that the process has in memory now, and had at most.
     pub(crate) fn memory(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.pid()))?;
-        let of = |name: &str| -> Result<f64> {
-            let line =
-                status.lines().find_map(|line| line.strip_prefix(name)).context("no memory is told")?;
-            let kibibytes: f64 = line.split_whitespace().next().unwrap_or_default().parse()?;
-            Ok(kibibytes * 1_024.0 / 1e6)
-        };
+        let of = |name| usage::memory(self.pid(), name);
         Ok((of("VmRSS:")?, of("VmHWM:")?))
     }
 
-    /// What `rentstream check` says of the log that this process writes.
-    pub(crate) async fn check(&self, ground: &Ground, log: &str) -> Result<String> {
-        let mut command = tokio::process::Command::new(executable()?);
-        command.arg("check").env_clear().env("DATABASE_URL", log).env("RENTSTREAM_DATA", data(ground));
-        let output = command.env("RUST_LOG", "warn").kill_on_drop(true).output();
-        let output = timeout(CHECK, output).await.context("`rentstream check` did not end")??;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            bail!("`rentstream check` found something: {said}{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(said.lines().find(|line| line.contains(" violations")).unwrap_or_default().to_owned())
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
     }
 
     /// Lets it finish what it has begun.
@@ -124,6 +138,19 @@ impl System {
         }
         Ok(())
     }
+}
+
+/// What `rentstream check` says of a log.
+pub(crate) async fn check(ground: &Ground, log: &str) -> Result<String> {
+    let mut command = tokio::process::Command::new(executable()?);
+    command.arg("check").env_clear().env("DATABASE_URL", log).env("RENTSTREAM_DATA", data(ground));
+    let output = command.env("RUST_LOG", "warn").kill_on_drop(true).output();
+    let output = timeout(CHECK, output).await.context("`rentstream check` did not end")??;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("`rentstream check` found something: {said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(said.lines().find(|line| line.contains(" violations")).unwrap_or_default().to_owned())
 }
 
 async fn ready(address: SocketAddr) -> bool {

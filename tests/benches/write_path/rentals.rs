@@ -13,7 +13,7 @@ use crate::ground::Ground;
 use crate::load::{Bound, closed, open};
 use crate::report::Part;
 use crate::spread::{Spread, figure, reach};
-use crate::system::System;
+use crate::system::{self, System};
 use crate::yardstick::pgbench::Pgbench;
 use renting::{Renting, Shop};
 use watching::Watching;
@@ -41,7 +41,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     let reached = most(&system, &shop, &pgbench, ground, &mut part).await?;
     let rates = [(RATE / 2.0, true), (reached / 2.0, false)];
     at_rates(&system, &shop, &pgbench, &rates, &mut part).await?;
-    let checked = system.check(ground, &url).await?;
+    let checked = system::check(ground, &url).await?;
     part.text(&format!("Afterwards `rentstream check` said: {checked}."));
     system.stop().await?;
     ground.drop("rentals").await?;

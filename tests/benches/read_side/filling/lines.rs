@@ -1,0 +1,92 @@
+//! Events as COPY reads them, and the log's head moved on with them: what an append leaves, for many at once.
+
+use anyhow::Result;
+use cqrs_es::{Aggregate, DomainEvent};
+use rentstream_infra::log::{signed, unsigned};
+use serde::Serialize;
+use sqlx::{Connection, Executor, PgConnection, Row};
+use uuid::Uuid;
+
+/// Bytes that are sent at once.
+const PAGE: usize = 1 << 20;
+const COPY: &str =
+    "COPY events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
+    position, event_id, recorded_at) FROM STDIN";
+
+/// A connection that appends.
+pub(super) struct Lines {
+    connection: PgConnection,
+    /// The position of the last event.
+    pub(super) head: u64,
+    /// Of all events of this commit.
+    recorded_at: String,
+    lines: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) async fn open(url: &str) -> Result<Self> {
+        let connection = PgConnection::connect(url).await?;
+        Ok(Self { connection, head: 0, recorded_at: String::new(), lines: Vec::new() })
+    }
+
+    /// Takes the log's head, as every append does.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        self.connection.execute("BEGIN").await?;
+        let head = "SELECT position, greatest(recorded_at, clock_timestamp())::text AS moment FROM log_head FOR UPDATE";
+        let row = self.connection.fetch_one(head).await?;
+        self.head = unsigned(row.get("position"));
+        self.recorded_at = row.get("moment");
+        Ok(())
+    }
+
+    /// Adds an event.
+    pub(super) async fn add<A: Aggregate>(&mut self, id: Uuid, sequence: u64, event: &A::Event) -> Result<()>
+    where
+        A::Event: Serialize,
+    {
+        use std::io::Write;
+        self.head += 1;
+        let payload = serde_json::to_string(event)?.replace('\\', r"\\");
+        writeln!(
+            self.lines,
+            "{}\t{id}\t{sequence}\t{}\t{}\t{payload}\t{{\"actor\":\"bench\"}}\t{}\t{}\t{}",
+            A::TYPE,
+            event.event_type(),
+            event.event_version(),
+            self.head,
+            Uuid::now_v7(),
+            self.recorded_at
+        )?;
+        if self.lines.len() >= PAGE { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let mut copy = self.connection.copy_in_raw(COPY).await?;
+        copy.send(std::mem::take(&mut self.lines)).await?;
+        copy.finish().await?;
+        Ok(())
+    }
+
+    /// Lets everybody see them.
+    pub(super) async fn commit(&mut self) -> Result<()> {
+        self.send().await?;
+        sqlx::query("UPDATE log_head SET position = $1, recorded_at = $2::timestamptz")
+            .bind(signed(self.head))
+            .bind(&self.recorded_at)
+            .execute(&mut self.connection)
+            .await?;
+        sqlx::query("SELECT pg_notify('rentstream_appended', $1)")
+            .bind(self.head.to_string())
+            .execute(&mut self.connection)
+            .await?;
+        self.connection.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    /// Lets Postgres know what there is, after much of it came at once.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        self.connection.execute("VACUUM (ANALYZE) events").await?;
+        self.connection.execute("CHECKPOINT").await?;
+        Ok(())
+    }
+}
