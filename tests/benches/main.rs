@@ -1,11 +1,12 @@
 //! What the shop's backend costs, each figure beside its yardstick: `make bench`, or `make bench ONLY=store,hot`.
 //!
 //! Never true in here: a figure without a yardstick from the same run, a phase without a bound in time and in
-//! count, an answer that nobody looked at.
+//! count, an answer that nobody looked at, a figure of a debug build in the document.
 //!
-//! Reading order: [`write_path`] and [`read_side`] (the sections, one file each), [`yardstick`] (what they're held against), [`load`]
-//! (callers in a closed or an open loop, and what they measure), [`shop`] (what is there before a phase begins),
-//! [`ground`] and [`system`] (servers, databases and processes), [`usage`] (what they take), [`report`] and [`machine`] (`docs/benchmarks.md`).
+//! Reading order: [`write_path`] and [`read_side`] (the sections, one file each), [`yardstick`] (what they're held
+//! against), [`load`] (callers in a closed or an open loop, and what they measure), [`shop`] and
+//! [`read_side::filling`] (what is there before a phase begins), [`ground`], [`system`] and [`usage`] (servers,
+//! databases, processes and what they take), [`report`] and [`machine`] (`docs/benchmarks.md`).
 
 mod ground;
 mod load;
@@ -40,13 +41,13 @@ struct Section {
     /// By which it's chosen.
     name: &'static str,
     title: &'static str,
-    /// Whether it's taken where no section was asked for.
+    /// Whether it's taken where no section was asked for; else it takes too long for that.
     usual: bool,
     run: for<'a> fn(&'a Ground) -> LocalBoxFuture<'a, Result<Part>>,
 }
 
 /// All of them, in the document's order.
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 16] = [
     Section {
         name: "store",
         title: "Commands to many aggregates, in process",
@@ -130,6 +131,18 @@ const SECTIONS: [Section; 14] = [
         title: "A backlog for the stream",
         usual: true,
         run: |ground| Box::pin(read_side::relay::run(ground)),
+    },
+    Section {
+        name: "rebuild-under-load",
+        title: "A view made anew while the shop goes on",
+        usual: true,
+        run: |ground| Box::pin(read_side::under_load::run(ground)),
+    },
+    Section {
+        name: "roles",
+        title: "What each role costs",
+        usual: true,
+        run: |ground| Box::pin(read_side::roles::run(ground)),
     },
 ];
 

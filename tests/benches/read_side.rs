@@ -5,13 +5,17 @@ pub(crate) mod history;
 pub(crate) mod live;
 pub(crate) mod rebuild;
 pub(crate) mod relay;
+pub(crate) mod roles;
+pub(crate) mod under_load;
 pub(crate) mod visible;
 pub(crate) mod watchers;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use async_nats::jetstream;
 use rentstream_infra::log::unsigned;
+use rentstream_infra::relay::Mirror;
 use rentstream_infra::servers::{Nats, start_nats};
 use rentstream_projections::tables::Tables;
 use rentstream_projections::view::Definition;
@@ -28,7 +32,7 @@ const HISTORY: &str = "customer-history";
 const CONNECTIONS: u32 = 16;
 /// How often it's looked how far a view is.
 const LOOK: Duration = Duration::from_millis(5);
-/// A view that isn't there by then never is.
+/// A view or a stream that isn't there by then never is.
 const CATCH_UP: Duration = Duration::from_secs(120);
 
 /// The view of that name.
@@ -83,6 +87,23 @@ impl Backend {
     async fn build(&self, name: &str) -> Result<()> {
         rebuilding::run(&view(name)?, &ground::open(&self.places.log)?, &self.tables()?, |_, _| ()).await?;
         Ok(())
+    }
+
+    /// Waits until the stream, which a relay fills, has so much of the log.
+    async fn mirrored(&self, to: u64) -> Result<()> {
+        let context = jetstream::new(async_nats::connect(self.nats.url()).await?);
+        let began = Instant::now();
+        loop {
+            // There's no stream before the relay has made one.
+            let at = Mirror::open(&context).await.map_or(0, |mirror| mirror.position());
+            if at >= to {
+                return Ok(());
+            }
+            if began.elapsed() > CATCH_UP {
+                bail!("the stream is at {at} after {} s and not at {to}", CATCH_UP.as_secs());
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Starts a process of the program.

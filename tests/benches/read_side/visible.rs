@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 
-use self::looking::{Answered, Looking, Seen};
+use self::looking::{Answered, Lookers, Seen};
 use super::filling::{self, Course, Filler, Rented};
 use super::{Backend, HISTORY, seen};
 use crate::ground::Ground;
@@ -46,7 +45,7 @@ struct Completing {
     next: Arc<AtomicUsize>,
     /// One of so many is looked for.
     every: usize,
-    looking: mpsc::UnboundedSender<Answered>,
+    lookers: Lookers,
 }
 
 impl Caller for Completing {
@@ -58,7 +57,7 @@ impl Caller for Completing {
         answer.expect(200)?;
         if number.is_multiple_of(self.every) {
             let position = answer.position;
-            self.looking.send(Answered { customer: rented.customer, position, at: Instant::now() })?;
+            self.lookers.send(Answered { customer: rented.customer, position, at: Instant::now() });
         }
         Ok(())
     }
@@ -78,6 +77,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     }
     let [_, _, reads, writes] = &roles[..] else { anyhow::bail!("a role is missing") };
     let tables = backend.tables()?;
+    backend.mirrored(filler.head()).await?;
     seen(&tables, HISTORY, filler.head()).await?;
     ground.rest().await?;
 
@@ -132,22 +132,22 @@ async fn by_commands(
     rentals: &Arc<[Rented]>,
     next: &Arc<AtomicUsize>,
 ) -> Result<(f64, Seen)> {
-    let looking = Looking::at(reads).await?;
+    let (lookers, looks) = Lookers::at(reads).await?;
     let (token, commands) = (courier()?, rate / EVENTS_EACH);
     let every = (commands / LOOKED_AT).max(1);
-    let of = |(number, connection)| Completing {
+    let of = |connection| Completing {
         connection,
         token: token.clone(),
         rentals: rentals.clone(),
         next: next.clone(),
         every,
-        looking: looking.sender(number),
+        lookers: lookers.clone(),
     };
     let connections = Connection::several(writes.address, CONNECTIONS).await?;
-    let callers = connections.into_iter().enumerate().map(of).collect();
+    let callers = connections.into_iter().map(of).collect();
     let (run, callers) = open(callers, commands as f64, Bound::seconds(PHASE)).await?;
-    drop(callers);
-    Ok((run.rate() * EVENTS_EACH as f64, looking.end().await?))
+    drop((callers, lookers));
+    Ok((run.rate() * EVENTS_EACH as f64, looks.end().await?))
 }
 
 async fn by_batches(
@@ -156,7 +156,7 @@ async fn by_batches(
     rentals: &[Rented],
     next: &AtomicUsize,
 ) -> Result<(f64, Seen)> {
-    let looking = Looking::at(reads).await?;
+    let (lookers, looks) = Lookers::at(reads).await?;
     let (began, batch) = (tokio::time::Instant::now(), BY_BATCHES / BATCHES);
     let batches = BATCHES * PHASE as usize;
     for number in 0..batches {
@@ -165,12 +165,12 @@ async fn by_batches(
         let together = rentals.get(from..from + batch).context("no delivery is left")?;
         let position = filler.complete(together).await?;
         if let Some(last) = together.last() {
-            let answered = Answered { customer: last.customer, position, at: Instant::now() };
-            looking.sender(number).send(answered)?;
+            lookers.send(Answered { customer: last.customer, position, at: Instant::now() });
         }
     }
     let rate = (batch * batches) as f64 / began.elapsed().as_secs_f64();
-    Ok((rate, looking.end().await?))
+    drop(lookers);
+    Ok((rate, looks.end().await?))
 }
 
 /// What each round told of a rate.

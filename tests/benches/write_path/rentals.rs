@@ -1,8 +1,8 @@
 //! Whole rentals over HTTP with everything running: how many are taken, how long one waits for the answer, how long
 //! until it's in the customer's history, and how long everybody behind takes to catch up.
 
-mod renting;
-mod watching;
+pub(crate) mod renting;
+pub(crate) mod watching;
 
 use std::time::Duration;
 

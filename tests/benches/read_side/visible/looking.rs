@@ -1,18 +1,21 @@
-//! Those who look for what was just written, where its customer would.
+//! Those who look for what was just written, where its customer would. Each write that is to be looked for has one at
+//! once: nobody waits for a look that takes long.
 
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use rentstream_domain::CustomerId;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::load::connection::{Connection, get};
 use crate::load::{latencies, micros};
 use crate::system::{System, manager};
 
-const LOOKERS: usize = 16;
+/// Connections that are open before; more are opened where they don't do.
+const CONNECTIONS: usize = 16;
 /// What isn't seen by then never is.
 const SEEN: Duration = Duration::from_secs(30);
 
@@ -31,47 +34,45 @@ pub(super) struct Seen {
     pub(super) before: Histogram<u64>,
 }
 
-/// Lookers, each with a connection of its own.
-pub(super) struct Looking {
-    senders: Vec<mpsc::UnboundedSender<Answered>>,
-    tasks: JoinSet<Result<Seen>>,
+/// How long one look took, and the same read afterwards.
+type Look = (Duration, Duration);
+
+/// Sends lookers; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Lookers {
+    address: SocketAddr,
+    token: Arc<str>,
+    free: Arc<Mutex<Vec<Connection>>>,
+    done: mpsc::UnboundedSender<Result<Look>>,
 }
 
-impl Looking {
-    pub(super) async fn at(system: &System) -> Result<Self> {
-        let (mut senders, mut tasks) = (Vec::new(), JoinSet::new());
-        for connection in Connection::several(system.address, LOOKERS).await? {
-            let (sender, answered) = mpsc::unbounded_channel();
-            senders.push(sender);
-            tasks.spawn(look(connection, answered));
-        }
-        Ok(Self { senders, tasks })
+impl Lookers {
+    /// Gives where the looks come in, too.
+    pub(super) async fn at(system: &System) -> Result<(Self, Looks)> {
+        let (done, looks) = mpsc::unbounded_channel();
+        let free = Connection::several(system.address, CONNECTIONS).await?;
+        let (address, token) = (system.address, manager()?.into());
+        Ok((Self { address, token, free: Arc::new(Mutex::new(free)), done }, Looks(looks)))
     }
 
-    /// Where to tell one of them.
-    pub(super) fn sender(&self, number: usize) -> mpsc::UnboundedSender<Answered> {
-        self.senders[number % LOOKERS].clone()
+    /// Looks for a write.
+    pub(super) fn send(&self, answered: Answered) {
+        let lookers = self.clone();
+        tokio::spawn(async move {
+            let look = lookers.look(answered).await;
+            // Whoever waits for the looks has them all, or has given up.
+            let _ = lookers.done.send(look);
+        });
     }
 
-    /// Waits until all was seen. All other senders must be gone.
-    pub(super) async fn end(mut self) -> Result<Seen> {
-        self.senders.clear();
-        let mut all = Seen { after: latencies()?, before: latencies()? };
-        while let Some(seen) = self.tasks.join_next().await {
-            let Seen { after, before } = seen??;
-            all.after.add(after)?;
-            all.before.add(before)?;
-        }
-        Ok(all)
-    }
-}
-
-async fn look(mut connection: Connection, mut answered: mpsc::UnboundedReceiver<Answered>) -> Result<Seen> {
-    let token = manager()?;
-    let mut seen = Seen { after: latencies()?, before: latencies()? };
-    while let Some(Answered { customer, position, at }) = answered.recv().await {
+    async fn look(&self, Answered { customer, position, at }: Answered) -> Result<Look> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match free {
+            Some(connection) => connection,
+            None => Connection::open(self.address).await?,
+        };
         let path = format!("/v1/customers/{customer}/rentals");
-        let request = get(&format!("{path}?after={position}"), &token);
+        let request = get(&format!("{path}?after={position}"), &self.token);
         loop {
             let answer = connection.ask(&request).await?;
             // A view that is further behind says so after two seconds.
@@ -82,10 +83,26 @@ async fn look(mut connection: Connection, mut answered: mpsc::UnboundedReceiver<
             ensure!(answer.position >= position, "seen is {} and not {position}", answer.position);
             break;
         }
-        seen.after.record(micros(at.elapsed()))?;
-        let began = Instant::now();
-        connection.ask(&get(&path, &token)).await?.expect(200)?;
-        seen.before.record(micros(began.elapsed()))?;
+        let (after, began) = (at.elapsed(), Instant::now());
+        connection.ask(&get(&path, &self.token)).await?.expect(200)?;
+        let before = began.elapsed();
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        Ok((after, before))
     }
-    Ok(seen)
+}
+
+/// What the lookers tell.
+pub(super) struct Looks(mpsc::UnboundedReceiver<Result<Look>>);
+
+impl Looks {
+    /// Waits until all was seen. Whoever sends lookers must be gone.
+    pub(super) async fn end(mut self) -> Result<Seen> {
+        let mut seen = Seen { after: latencies()?, before: latencies()? };
+        while let Some(look) = self.0.recv().await {
+            let (after, before) = look?;
+            seen.after.record(micros(after))?;
+            seen.before.record(micros(before))?;
+        }
+        Ok(seen)
+    }
 }

@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
 use super::watching::Taken;
+use crate::LESS;
 use crate::load::Caller;
 use crate::load::connection::{Connection, post};
 use crate::system::{System, manager};
 
 pub(crate) const ITEMS: usize = 16;
-pub(crate) const CUSTOMERS: usize = 10_000;
+pub(crate) const CUSTOMERS: usize = 10_000 / LESS;
 /// Registered at once.
 const REGISTERING: usize = 32;
 /// One of so many rentals is looked for in the history.
@@ -55,6 +56,11 @@ impl Shop {
             items.push(desk.make("/v1/items", &item, "item_id", 201).await?);
         }
         Ok(Self { customers: customers.into(), items: items.into(), seen: Arc::default() })
+    }
+
+    /// Who is registered.
+    pub(crate) fn customers(&self) -> Arc<[String]> {
+        self.customers.clone()
     }
 
     /// The greatest position that a rental was answered with.
