@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use rentstream_domain::CustomerId;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use crate::load::connection::{Connection, get};
 use crate::load::{latencies, micros};
@@ -18,6 +19,9 @@ use crate::system::{System, manager};
 const CONNECTIONS: usize = 16;
 /// What isn't seen by then never is.
 const SEEN: Duration = Duration::from_secs(30);
+
+/// Who was turned away comes back after that.
+const COME_BACK: Duration = Duration::from_millis(10);
 
 /// A write that was just answered.
 pub(super) struct Answered {
@@ -73,21 +77,29 @@ impl Lookers {
         };
         let path = format!("/v1/customers/{customer}/rentals");
         let request = get(&format!("{path}?after={position}"), &self.token);
-        loop {
-            let answer = connection.ask(&request).await?;
-            // A view that is further behind says so after two seconds.
-            if answer.status == 504 && at.elapsed() < SEEN {
-                continue;
-            }
-            answer.expect(200)?;
-            ensure!(answer.position >= position, "seen is {} and not {position}", answer.position);
-            break;
-        }
+        let seen = ask(&mut connection, &request, at).await?;
+        ensure!(seen >= position, "seen is {seen} and not {position}");
         let (after, began) = (at.elapsed(), Instant::now());
-        connection.ask(&get(&path, &self.token)).await?.expect(200)?;
+        ask(&mut connection, &get(&path, &self.token), began).await?;
         let before = began.elapsed();
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         Ok((after, before))
+    }
+}
+
+/// Reads until it's answered; gives how far the view had seen the log.
+async fn ask(connection: &mut Connection, request: &str, began: Instant) -> Result<u64> {
+    loop {
+        let answer = connection.ask(request).await?;
+        // A view that is further behind says so after two seconds; a process that has too much to do, at once.
+        match answer.status {
+            504 if began.elapsed() < SEEN => {}
+            503 if began.elapsed() < SEEN => sleep(COME_BACK).await,
+            _ => {
+                answer.expect(200)?;
+                return Ok(answer.position);
+            }
+        }
     }
 }
 
