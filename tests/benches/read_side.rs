@@ -42,7 +42,7 @@ fn view(name: &str) -> Result<Definition> {
 
 /// How far a view has seen the log.
 async fn position(tables: &Tables, view: &str) -> Result<u64> {
-    let row = sqlx::query("SELECT position FROM views WHERE name = $1 AND state = 'serving'")
+    let row = sqlx::query("SELECT position FROM serving WHERE name = $1")
         .bind(view)
         .fetch_one(tables.pool())
         .await?;
