@@ -40,4 +40,5 @@ mod shape;
 mod sharing;
 mod shops;
 mod slow_spell;
+mod tracing;
 mod watching;

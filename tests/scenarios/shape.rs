@@ -77,7 +77,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// Words in capitals that start or end as this program's settings do.
 fn settings(text: &str) -> BTreeSet<&str> {
     let ours = |word: &&str| {
-        let starts = ["RENTSTREAM_", "PAYMENT_GATEWAY_", "SMTP_", "WEBHOOK_", "KAKAO_", "RUST_LOG"];
+        let starts = ["RENTSTREAM_", "PAYMENT_GATEWAY_", "SMTP_", "WEBHOOK_", "KAKAO_", "RUST_LOG", "OTEL_"];
         let ends = ["DATABASE_URL", "NATS_URL", "DATABASE_URL_FILE", "NATS_URL_FILE"];
         starts.iter().any(|start| word.starts_with(start)) || ends.iter().any(|end| word.ends_with(end))
     };

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`world`] (a running system) and [`replica`] (one of its processes), [`gateway`] (what stands before them), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
 //! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
-//! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive), [`prometheus`] (who asks for its metrics); below lie
+//! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive), [`prometheus`] (who asks for its metrics), [`collector`] (who receives its traces); below lie
 //! [`keeper`] (children that die with us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +15,7 @@
 
 pub mod at_once;
 pub mod client;
+pub mod collector;
 pub mod endpoints;
 pub mod gateway;
 pub mod identity;

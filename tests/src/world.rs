@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(15);
 
 /// A port where nobody listens, and none that the system gives to whoever connects: it stays free.
-pub(crate) fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(10_240..30_000))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
@@ -260,6 +260,11 @@ impl World {
     /// Where the views are.
     pub fn views_url(&self) -> &str {
         &self.system.views_url
+    }
+
+    /// Where NATS is.
+    pub fn nats_url(&self) -> &str {
+        &self.system.nats_url
     }
 
     /// Where `writes`, `reads` or the `gateway` are.

@@ -10,6 +10,7 @@ use rentstream_domain::Refusal;
 use rentstream_infra::http::auth::Caller;
 use rentstream_infra::http::{Problem, docs};
 use rentstream_infra::store::{Claiming, Context, Keep};
+use rentstream_infra::trace::Traceparent;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -24,7 +25,8 @@ pub struct Intent {
     method: Method,
     path: String,
     request_id: Option<String>,
-    traceparent: Option<String>,
+    /// Where it is in its trace, if that is recorded.
+    traceparent: Option<Traceparent>,
 }
 
 /// Ids that follow from a key are in a space of their own.
@@ -41,7 +43,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Intent {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             request_id: text(&parts.headers, "x-request-id"),
-            traceparent: text(&parts.headers, "traceparent"),
+            traceparent: parts.extensions.get().copied(),
         })
     }
 }
@@ -85,7 +87,7 @@ impl Intent {
             correlation,
             causation: self.request_id.clone(),
             idempotency_key: self.key.clone(),
-            traceparent: self.traceparent.clone(),
+            traceparent: self.traceparent,
         }
     }
 

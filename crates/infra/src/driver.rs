@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::gateway::{Charge, Gateway, GatewayError, Voided};
 use crate::spread::spread;
 use crate::store::{Context, Store, StoreError};
+use crate::trace;
 
 /// More steps than any process takes; past it something is wrong, and the subject is looked at again later.
 const STEPS: u32 = 50;
@@ -124,7 +125,15 @@ impl Driver {
                 Halt::Perform(effect) => {
                     let payment = S::payment(&journey);
                     let waits = S::waits_until(&journey).filter(|deadline| *deadline > self.clock.now());
-                    match self.perform(effect, payment, waits.is_some()).await {
+                    let of = along.context.traceparent;
+                    let mut span = trace::part(format_args!("{}", called(effect)), trace::Kind::Client, of);
+                    span.set("rentstream.payment_id", || effect.payment_id().to_string());
+                    let performed = self.perform(effect, payment, waits.is_some()).await;
+                    if let Err(error) = &performed {
+                        span.failed(error);
+                    }
+                    drop(span);
+                    match performed {
                         Ok(answer) => Some(Command::Payment(effect.payment_id(), answer)),
                         Err(DriveError::Gateway(GatewayError::Open { again }))
                             if let Some(deadline) = waits =>
@@ -240,5 +249,14 @@ impl Driver {
                 Ok(PaymentCommand::ConfirmRefund { reference: Line::lossy(&reference), at: self.clock.now() })
             }
         }
+    }
+}
+
+/// What it's called in a trace.
+fn called(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Charge(_) => "charge",
+        Effect::Void(_) => "void",
+        Effect::Refund(_) => "refund",
     }
 }

@@ -20,10 +20,13 @@ use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
+use tracing::field::display;
 use tracing::{error, info_span};
 
 pub use limits::Limits;
 pub use problem::Problem;
+
+use crate::trace::Traceparent;
 
 /// The position at which a write is done, or up to which a read has seen the log.
 pub const POSITION: HeaderName = HeaderName::from_static("rentstream-position");
@@ -55,7 +58,8 @@ pub fn furnish(router: Router, limits: Limits) -> Router {
                         .extensions()
                         .get::<RequestId>()
                         .and_then(|id| id.header_value().to_str().ok());
-                    info_span!("request", id, method = %request.method(), path = request.uri().path())
+                    let trace = request.extensions().get::<Traceparent>().map(|here| display(here.trace_id));
+                    info_span!("request", id, trace, method = %request.method(), path = request.uri().path())
                 })
                 .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {
                     tracing::debug!(status = response.status().as_u16(), ?latency, "Answered");

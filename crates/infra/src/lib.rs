@@ -7,7 +7,7 @@
 //! by step), [`relay`] (log → JetStream), [`feed`] and [`reader`] (JetStream or log → handler), [`reactor`]
 //! (processes on that loop), [`notices`] (messages to the customers, on that loop as well); then [`keys`]
 //! (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
-//! [`settings`].
+//! [`settings`], [`trace`] (what one request leads to, told to who operates the shop).
 
 pub mod clock;
 pub mod driver;
@@ -31,4 +31,5 @@ pub mod store;
 pub mod subjects;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 pub mod wakeup;

@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::feed::{Feed, PAGE};
 use crate::log::{Recorded, pause};
+use crate::trace;
 
 /// How long to wait after a failure, doubling up to the second.
 const RETRY: Duration = Duration::from_millis(100);
@@ -139,8 +140,16 @@ impl Gathered {
 
     /// Gives whether the checkpoint was where it was thought to be.
     async fn handle(&mut self, handler: &impl Handler) -> Result<bool, String> {
-        let handled = handler.handle(self.from, self.to, &self.events).await;
-        let handled = handled.map_err(|error| error.to_string())? == Handled::Done;
+        let mut span =
+            trace::page(format_args!("handle {}", handler.name()), trace::Kind::Consumer, &self.events);
+        let handled =
+            handler.handle(self.from, self.to, &self.events).await.map_err(|error| error.to_string());
+        match &handled {
+            Ok(Handled::Done) => {}
+            Ok(Handled::Elsewhere) => span.failed("another replica was quicker"),
+            Err(error) => span.failed(error),
+        }
+        let handled = handled? == Handled::Done;
         *self = Self::after(self.to);
         Ok(handled)
     }

@@ -27,6 +27,7 @@ pub use mirror::{Foreign, Mirror, Unlike};
 
 use crate::log::{Log, Recorded, pause};
 use crate::metrics::{METRICS, gauge};
+use crate::trace::{self, Kind, Span, TRACEPARENT};
 
 /// The stream's name.
 pub const STREAM: &str = "RENTSTREAM";
@@ -163,8 +164,8 @@ struct Publisher<'a> {
     last: Option<Uuid>,
     /// The position up to which the stream is known to hold them.
     confirmed: u64,
-    /// Of each page that was sent and isn't confirmed: its last position, and the answer to come.
-    acks: VecDeque<(u64, PublishAckFuture)>,
+    /// Of each page that was sent and isn't confirmed: its last position, the answer to come, and what is told of it.
+    acks: VecDeque<(u64, PublishAckFuture, Span)>,
 }
 
 impl Publisher<'_> {
@@ -187,6 +188,9 @@ impl Publisher<'_> {
 
     async fn send(&mut self, page: &[Recorded]) -> Result<(), RelayError> {
         let Some((last, others)) = page.split_last() else { return Ok(()) };
+        let mut span = trace::page(format_args!("relay"), Kind::Producer, page);
+        span.set("messaging.system", || "nats");
+        span.set("messaging.destination.name", || STREAM);
         let client = self.context.client();
         for recorded in others {
             let (subject, headers, payload) = self.message(recorded)?;
@@ -194,7 +198,7 @@ impl Publisher<'_> {
         }
         let (subject, headers, payload) = self.message(last)?;
         let ack = self.context.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
-        self.acks.push_back((last.position, ack));
+        self.acks.push_back((last.position, ack, span));
         (self.sent, self.last) = (last.position, Some(last.event_id));
         Ok(())
     }
@@ -203,8 +207,8 @@ impl Publisher<'_> {
         let mut headers = HeaderMap::new();
         let expected = HeaderValue::from(recorded.position - self.base - 1);
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, expected);
-        if let Some(traceparent) = recorded.metadata.get("traceparent") {
-            headers.insert("traceparent", traceparent.as_str());
+        if let Some(traceparent) = recorded.traceparent() {
+            headers.insert(TRACEPARENT, traceparent.to_string());
         }
         Ok((subject(recorded), headers, serde_json::to_vec(recorded).map_err(nats)?.into()))
     }
@@ -212,7 +216,7 @@ impl Publisher<'_> {
     /// Waits until no more than so many pages are unconfirmed.
     async fn confirm(&mut self, unconfirmed: usize) -> Result<(), RelayError> {
         while self.acks.len() > unconfirmed
-            && let Some((position, ack)) = self.acks.pop_front()
+            && let Some((position, ack, mut span)) = self.acks.pop_front()
         {
             match ack.await {
                 Ok(ack) if ack.sequence + self.base == position => self.confirmed = position,
@@ -221,9 +225,13 @@ impl Publisher<'_> {
                     return Err(RelayError::Nats(why));
                 }
                 Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                    span.failed(RelayError::Overtaken);
                     return Err(RelayError::Overtaken);
                 }
-                Err(error) => return Err(nats(error)),
+                Err(error) => {
+                    span.failed(&error);
+                    return Err(nats(error));
+                }
             }
         }
         Ok(())

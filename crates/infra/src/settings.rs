@@ -6,6 +6,7 @@ pub mod list;
 mod oidc;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use chrono::TimeDelta;
 pub use given::Given;
 pub use list::Setting;
 pub use oidc::Oidc;
+pub use traces::Traces;
 
 use crate::clock::Clock;
 use crate::http::Limits;
@@ -75,6 +77,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// `RUST_LOG`: what is logged, as tracing's `EnvFilter` reads it.
     pub log: String,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` and what belongs to it: who receives traces; nobody without it.
+    pub traces: Option<Traces>,
     /// `RENTSTREAM_CLOCK_AHEAD`, seconds (0): how far the shop's clock is ahead, to try out due dates.
     pub clock: Clock,
     /// `RENTSTREAM_CRASH_AFTER`: fault injection, see [`Crash`].
@@ -214,6 +218,7 @@ impl Settings {
             stream_max_bytes: within(&get, &list::STREAM_MAX_BYTES, 1 << 20..=1 << 50)?.cast_signed(),
             log_format: parse(&get, &list::LOG_FORMAT)?,
             log: parse(&get, &list::LOG)?,
+            traces: Traces::from(&get)?,
             clock: Clock::ahead(TimeDelta::seconds(
                 within(&get, &list::CLOCK_AHEAD, 0..=MOST_AHEAD)?.cast_signed(),
             )),

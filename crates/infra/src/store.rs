@@ -31,6 +31,7 @@ use self::course::Running;
 use self::job::{Ask, Job, Order};
 use self::writer::Writer;
 use crate::log::Log;
+use crate::trace::Traceparent;
 
 pub use course::{Aggregates, Course, Known, Need};
 pub use job::{Claiming, Keep, Keeping};
@@ -63,9 +64,9 @@ pub struct Context {
     /// The request's Idempotency-Key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
-    /// W3C trace context.
+    /// The trace that it's recorded in, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub traceparent: Option<String>,
+    pub traceparent: Option<Traceparent>,
 }
 
 impl Context {

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rentstream_infra::http::auth::Role;
 use rentstream_infra::settings::{Given, Settings};
+use rentstream_infra::trace;
 use tokio_util::sync::CancellationToken;
 
 /// Events come and go in small pieces: a quarter of the processor's time went to the system's allocator.
@@ -122,6 +123,22 @@ enum Subcommands {
     },
 }
 
+impl Subcommands {
+    /// What it's called in traces; `None` for what an operator runs once.
+    fn traced(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Up => "up",
+            Self::CommandApi => "command-api",
+            Self::QueryApi => "query-api",
+            Self::Project { .. } => "project",
+            Self::Relay { reset_stream: false } => "relay",
+            Self::React { reset_places: false, .. } => "react",
+            Self::Notify => "notify",
+            _ => return None,
+        })
+    }
+}
+
 fn role(text: &str) -> Result<Role, String> {
     serde_json::from_value(text.into()).map_err(|_| "customer, manager, courier or operator".to_owned())
 }
@@ -156,7 +173,10 @@ fn main() -> ExitCode {
     let run = async {
         let shutdown = CancellationToken::new();
         tokio::spawn(logs::on_signal(shutdown.clone()));
-        match cli.role {
+        if let Some(role) = cli.role.traced() {
+            trace::start(settings.traces.as_ref(), role)?;
+        }
+        let ran = match cli.role {
             Subcommands::Up => up::run(settings, shutdown).await,
             Subcommands::CommandApi => roles::command_api(settings, shutdown).await,
             Subcommands::QueryApi => roles::query_api(settings, shutdown).await,
@@ -183,7 +203,9 @@ fn main() -> ExitCode {
                 Ok(())
             }
             Subcommands::Token { role, sub, hours } => token::run(&settings, role, &sub, hours),
-        }
+        };
+        trace::finish().await;
+        ran
     };
     let ended = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(run),

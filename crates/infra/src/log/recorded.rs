@@ -12,6 +12,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::unsigned;
+use crate::trace::{TRACEPARENT, Traceparent};
 
 /// An event as the log keeps it and the stream carries it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +73,11 @@ impl Recorded {
         let stored = Stored { event: event_type, version: event_version, payload: payload.get() };
         let decode = || Box::new(Event::decode(aggregate_type, aggregate_id, stored));
         Result::as_ref(self.decoded.0.get_or_init(decode))
+    }
+
+    /// The trace that it comes of, if that is recorded.
+    pub fn traceparent(&self) -> Option<Traceparent> {
+        self.metadata.get(TRACEPARENT)?.parse().ok().filter(|traceparent: &Traceparent| traceparent.sampled)
     }
 
     /// What it belongs to even when it can't be read: its rental where the writer said one, else its stream.

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::tasks::{Noted, Task, Tasks};
 use crate::driver::{Driver, Halt, Halted, Look};
-use crate::log::Recorded;
+use crate::log::{Recorded, unsigned};
 use crate::place;
 use crate::reader::{Concern, Handled, Handler};
 use crate::store::Context;
+use crate::trace::{self, Cause};
 
 /// How long the reader waits for what it takes along itself.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -83,7 +84,7 @@ impl<S: Look> Handler for Notes<S> {
             }
         }
         let now = self.driver.now();
-        let done = self.take_along(&notes, now).await;
+        let done = self.take_along(&notes, events, now).await;
         notes.retain(|subject, _| !done.contains(subject));
         let due = notes.values().filter(|note| matches!(note, Note::Look { due, .. } if *due <= now)).count();
         let mut places = self.places(due);
@@ -108,8 +109,9 @@ impl<S: Look> Handler for Notes<S> {
         if due > taken.len() {
             self.noted.notify_one();
         }
-        for task in taken {
+        for mut task in taken {
             let Some(place) = places.pop() else { break };
+            task.cause = cause(events, unsigned(task.woken_at));
             // On a shutdown nobody may take it any more: its lease runs out then.
             let _ = self.hand.send((task, place));
         }
@@ -120,16 +122,26 @@ impl<S: Look> Handler for Notes<S> {
 impl<S: Look> Notes<S> {
     /// Takes along what needs nothing from outside, all of a page together; gives the subjects that there's nothing left
     /// to do for. They need not be noted: should this process end before its place has moved, they are read again.
-    async fn take_along(&self, notes: &HashMap<Uuid, Note>, now: DateTime<Utc>) -> HashSet<Uuid> {
+    async fn take_along(
+        &self,
+        notes: &HashMap<Uuid, Note>,
+        events: &[Arc<Recorded>],
+        now: DateTime<Utc>,
+    ) -> HashSet<Uuid> {
         let mut done = HashSet::new();
         if self.company().is_some_and(|until| until > Instant::now()) {
             return done;
         }
-        let is_due = |note: &Note| matches!(note, Note::Look { due, .. } if *due <= now);
-        let due: Vec<Uuid> =
-            notes.iter().filter_map(|(subject, note)| is_due(note).then_some(*subject)).collect();
-        let taken = due.into_iter().map(|subject| async move {
-            let context = Context::of_process(self.process.name, subject);
+        let due = |(subject, note): (&Uuid, &Note)| match note {
+            Note::Look { woken_at, due } if *due <= now => Some((*subject, cause(events, *woken_at))),
+            Note::Look { .. } | Note::Forget { .. } => None,
+        };
+        let due: Vec<_> = notes.iter().filter_map(due).collect();
+        let process = self.process.name;
+        let taken = due.into_iter().map(|(subject, cause)| async move {
+            let mut span = trace::step(format_args!("step {process}"), cause);
+            span.set("rentstream.subject", || subject.to_string());
+            let context = Context { traceparent: span.traceparent(), ..Context::of_process(process, subject) };
             let along = self.driver.along(&self.process, S::from(subject), &context);
             let come = self.driver.store().run(along, None).await;
             matches!(come, Ok((Halted { halt: Halt::Rest(None), .. }, _))).then_some(subject)
@@ -156,6 +168,12 @@ impl<S: Subject> Notes<S> {
         }
         std::iter::from_fn(|| self.places.clone().try_acquire_owned().ok()).take(needed).collect()
     }
+}
+
+/// The trace of the event of a page that asked for a look.
+fn cause(events: &[Arc<Recorded>], woken_at: u64) -> Option<Cause> {
+    let woken = events.binary_search_by_key(&woken_at, |recorded| recorded.position).ok()?;
+    Cause::of(events.get(woken)?)
 }
 
 fn note<S: Subject>(notes: &mut HashMap<Uuid, Note>, wake: Wake<S>, recorded: &Recorded) {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::notes::Note;
 use crate::log::{Log, signed};
+use crate::trace::Cause;
 
 /// A worker that took a task and hasn't renewed its lease for so long is taken for dead.
 const LEASE: TimeDelta = TimeDelta::seconds(5);
@@ -32,6 +33,8 @@ pub(super) struct Task {
     /// The event that asked for it.
     pub(super) woken_at: i64,
     pub(super) attempts: i32,
+    /// That event's trace, where it's known.
+    pub(super) cause: Option<Cause>,
 }
 
 /// What came of a task.
@@ -127,7 +130,7 @@ impl Tasks {
         let subjects: Vec<Option<Uuid>> = row.try_get("subjects")?;
         let woken: Vec<Option<i64>> = row.try_get("woken")?;
         let taken = subjects.into_iter().zip(woken).filter_map(|(subject, woken_at)| {
-            Some(Task { subject: subject?, woken_at: woken_at?, attempts: 1 })
+            Some(Task { subject: subject?, woken_at: woken_at?, attempts: 1, cause: None })
         });
         Ok(Some(Noted { taken: taken.collect() }))
     }
@@ -149,6 +152,7 @@ impl Tasks {
                 subject: row.try_get("subject")?,
                 woken_at: row.try_get("woken_at")?,
                 attempts: row.try_get("attempts")?,
+                cause: None,
             })
         })
         .fetch_all(&self.pool)

@@ -16,8 +16,10 @@ use tracing::{debug, warn};
 use super::AT_A_TIME;
 use super::tasks::{Outcome, Task, Tasks};
 use crate::driver::{Driver, Look, Rest};
+use crate::log::signed;
 use crate::spread::spread;
 use crate::store::Context;
+use crate::trace::{self, Cause};
 
 /// How often a worker looks for what has fallen due.
 const POLL: Duration = Duration::from_millis(250);
@@ -119,15 +121,33 @@ impl<S: Look> Worker<S> {
             return;
         }
         *failing = false;
+        let taken = self.with_causes(taken).await;
         for (task, place) in taken.into_iter().zip(places) {
             begin(task, place);
         }
     }
 
+    /// Looks up of which traces the tasks come, if anything is traced.
+    async fn with_causes(&self, mut tasks: Vec<Task>) -> Vec<Task> {
+        if trace::is_on() {
+            let positions: Vec<i64> = tasks.iter().map(|task| task.woken_at).collect();
+            // It's done without, where the log can't be read.
+            let woken = self.driver.store().log().at(&positions).await.unwrap_or_default();
+            for task in &mut tasks {
+                let woken = woken.iter().find(|recorded| signed(recorded.position) == task.woken_at);
+                task.cause = woken.and_then(Cause::of);
+            }
+        }
+        tasks
+    }
+
     async fn attempt(&self, task: &Task) -> Outcome {
-        let Task { subject, attempts, .. } = *task;
+        let Task { subject, attempts, cause, .. } = *task;
         let process = self.process.name;
-        let context = Context::of_process(process, subject);
+        let mut span = trace::step(format_args!("step {process}"), cause);
+        span.set("rentstream.subject", || subject.to_string());
+        span.set("rentstream.attempt", || i64::from(attempts));
+        let context = Context { traceparent: span.traceparent(), ..Context::of_process(process, subject) };
         let driven = tokio::select! {
             driven = self.driver.drive(&self.process, S::from(subject), &context) => driven,
             never = self.renew(task) => match never {},
@@ -139,6 +159,7 @@ impl<S: Look> Worker<S> {
             }
             Ok(Rest { until: Some(due), .. }) => Outcome::Again { due, error: None },
             Err(error) => {
+                span.failed(&error);
                 let now = self.driver.now();
                 let due = spread(now, now + backoff(attempts.unsigned_abs()), DateTime::<Utc>::MAX_UTC);
                 warn!(process, %subject, attempts, %error, next = %due, "A step failed, will try again");

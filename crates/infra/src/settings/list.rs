@@ -76,6 +76,11 @@ list! {
     KAKAO_TOKEN: Masked "KAKAO_TOKEN" = "", "an access token of Kakao Login with the scope talk_message";
     NOTICE_PATIENCE: Whole "RENTSTREAM_NOTICE_PATIENCE" = "21600", "a number of seconds from 1 to 604800";
 
+    OTLP_ENDPOINT: Address "OTEL_EXPORTER_OTLP_ENDPOINT" = "", "the address of an OTLP receiver over HTTP, as in http://collector:4318";
+    OTLP_HEADERS: Masked "OTEL_EXPORTER_OTLP_HEADERS" = "", "headers for the OTLP receiver, as in api-key=secret,tenant=shop";
+    SERVICE_NAME: Whole "OTEL_SERVICE_NAME" = "rentstream", "a name";
+    TRACES_SAMPLER_ARG: Whole "OTEL_TRACES_SAMPLER_ARG" = "1", "a number from 0 to 1";
+
     CLOCK_AHEAD: Whole "RENTSTREAM_CLOCK_AHEAD" = "0", "a number of seconds, 0 to 315360000";
     CRASH_AFTER: Whole "RENTSTREAM_CRASH_AFTER" = "", "the name of an event, or NoticeSent";
 }

@@ -54,6 +54,30 @@ fn a_channel_that_is_half_set_or_wrong_is_named() {
     assert!(said(&[("KAKAO_URL", "kapi"), ("KAKAO_TOKEN", "t")]).starts_with("KAKAO_URL is not such"));
 }
 
+#[test]
+fn a_receiver_of_traces_that_is_wrong_is_named_and_its_secrets_are_not() {
+    let said = |name, value| with(name, value).unwrap_err().to_string();
+    assert_eq!(
+        said("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        "OTEL_TRACES_SAMPLER_ARG is 1.5; it should be a number from 0 to 1"
+    );
+    assert!(said("OTEL_TRACES_SAMPLER_ARG", "NaN").starts_with("OTEL_TRACES_SAMPLER_ARG is NaN"));
+    for wrong in ["collector:4317", "grpc://hunter2@collector", "http://", "http://hunter2:4318x"] {
+        let said = said("OTEL_EXPORTER_OTLP_ENDPOINT", wrong);
+        assert!(said.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT is not such an address"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    for wrong in ["hunter2", "key=hunter2%0a", "a b=hunter2", "=hunter2"] {
+        let said = said("OTEL_EXPORTER_OTLP_HEADERS", wrong);
+        assert!(said.starts_with("OTEL_EXPORTER_OTLP_HEADERS is not such a list"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    let traces =
+        with("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/otlp/").unwrap().traces.unwrap();
+    assert_eq!(traces.url.as_str(), "https://collector.example/otlp/v1/traces");
+    assert!(with("OTEL_EXPORTER_OTLP_HEADERS", "a=b, c=d%20e,").unwrap().traces.is_none());
+}
+
 /// What is in force with these in the environment, as `rentstream config` prints it.
 fn shown(environment: &[(&str, &str)]) -> String {
     given(environment).unwrap().to_string()
@@ -83,8 +107,14 @@ fn no_secret_is_shown() {
                 name if name.ends_with("DATABASE_URL") => {
                     format!("postgres://shop:{secret}@host/log?sslmode=verify-full&password={secret}")
                 }
-                name if name.ends_with("_URL") => format!("https://shop:{secret}@host/path"),
-                name if name.contains("SECRET") || name.contains("KEY") || name.contains("TOKEN") => {
+                name if name.ends_with("_URL") || name.ends_with("_ENDPOINT") => {
+                    format!("https://shop:{secret}@host/path")
+                }
+                name if name.contains("SECRET")
+                    || name.contains("KEY")
+                    || name.contains("TOKEN")
+                    || name.contains("HEADERS") =>
+                {
                     held.clone()
                 }
                 _ => setting.default.to_owned(),

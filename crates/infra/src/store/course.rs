@@ -127,6 +127,7 @@ impl Aggregates<'_> {
         };
         self.cut |= events.iter().any(|event| self.crash.is_after(&event.event_type));
         self.wish.add(stream, before, events);
+        self.wish.traceparent = context.traceparent;
         Ok(Ok(()))
     }
 }

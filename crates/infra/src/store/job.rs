@@ -15,6 +15,7 @@ use super::course::Need;
 use super::memory::{Held, Memory, Of, State, Stream};
 use super::{Context, Done, StoreError};
 use crate::log::{Claim, NewEvent};
+use crate::trace::Traceparent;
 
 /// A request's Idempotency-Key, and what is to be kept for a repeat.
 pub struct Claiming<A> {
@@ -82,6 +83,8 @@ pub(super) struct Wish {
     pub(super) claim: Option<Claim>,
     /// The aggregates that it was decided on, each with how many of the events are its.
     pub(super) about: Vec<(Stream, u64)>,
+    /// The trace that its events come of.
+    pub(super) traceparent: Option<Traceparent>,
 }
 
 impl Wish {
@@ -211,6 +214,7 @@ where
             Ok((before, events, claim, told)) => {
                 wish.add(stream, before, events);
                 wish.claim = claim;
+                wish.traceparent = context.traceparent;
                 self.told = Some(Ok(told));
             }
             Err(refusal) => {

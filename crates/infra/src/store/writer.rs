@@ -22,6 +22,7 @@ use super::loads::{Arrived, Loads};
 use super::memory::{Held, Memory, Stream};
 use crate::log::{Batch, Foreign, Head, Log, Written};
 use crate::metrics::{METRICS, seconds};
+use crate::trace::{self, Traceparent};
 
 /// Commands that share one commit at most.
 const BATCH: usize = 1024;
@@ -37,6 +38,8 @@ struct Decided {
     about: Vec<(Stream, u64)>,
     /// Its place among the claims.
     claim: Option<usize>,
+    /// The trace that its events come of.
+    traceparent: Option<Traceparent>,
 }
 
 /// What goes into one commit.
@@ -218,7 +221,7 @@ impl Writer {
             }
             self.next.keys.insert(key);
         }
-        let Wish { events, claim, about } = match waiting.job.decide(&mut self.memory) {
+        let Wish { events, claim, about, traceparent } = match waiting.job.decide(&mut self.memory) {
             Ok(wish) => wish,
             Err(error) => {
                 needs.iter().for_each(|need| self.memory.forget(need.stream));
@@ -237,7 +240,7 @@ impl Writer {
             batch.claims.push((claim, batch.events.len() as u64));
             batch.claims.len() - 1
         });
-        decided.push(Decided { waited: waiting, about, claim });
+        decided.push(Decided { waited: waiting, about, claim, traceparent });
     }
 
     /// Where the last event of these aggregates is.
@@ -276,7 +279,17 @@ impl Writer {
         let (next, expected) = (std::mem::take(&mut self.next), self.seen);
         Box::pin(async move {
             let began = Instant::now();
+            let joined = next.decided.iter().filter_map(|decided| decided.traceparent);
+            let mut span = trace::batch(format_args!("append"), trace::Kind::Internal, joined);
             let written = head.write(expected, &next.batch).await;
+            span.set("rentstream.events", || trace::count(next.batch.events.len()));
+            span.set("rentstream.commands", || trace::count(next.decided.len()));
+            match &written {
+                Ok(Written::Done) => {}
+                Ok(Written::Moved | Written::Taken(_)) => span.failed("somebody else was quicker"),
+                Err(error) => span.failed(error),
+            }
+            drop(span);
             // Who only looked is answered without a commit.
             if !next.batch.is_empty() {
                 METRICS.log_batch.observe(next.decided.len() as f64);
