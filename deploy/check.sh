@@ -58,10 +58,10 @@ fi
 "$venv/bin/hadolint" deploy/Dockerfile
 compose --file deploy/compose.yaml config --quiet
 
-# The overlays, and one for the component that none of them uses.
+# The overlays, and one for the components that none of them uses.
 rm -rf "$work/built" "$work/ingress"
 mkdir -p "$work/built" "$work/ingress"
-printf 'namespace: rentstream\nresources: [../../../deploy/k8s/base]\ncomponents: [../../../deploy/k8s/components/ingress]\n' \
+printf 'namespace: rentstream\nresources: [../../../deploy/k8s/base]\ncomponents: [../../../deploy/k8s/components/ingress, ../../../deploy/k8s/components/traces]\n' \
     >"$work/ingress/kustomization.yaml"
 for overlay in deploy/k8s/overlays/* "$work/ingress"; do
     build "$overlay" >"$work/built/$(basename "$overlay").yaml"
