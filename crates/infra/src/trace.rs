@@ -7,6 +7,8 @@
 //! event, in whatever process, goes on with its trace. See docs/adr/0013-a-trace-travels-with-the-events.md.
 
 mod export;
+#[cfg(test)]
+mod tests;
 mod traceparent;
 
 use std::borrow::{Borrow, Cow};
@@ -93,13 +95,7 @@ pub fn is_on() -> bool {
 
 /// A request that came in: in its caller's trace, or at the beginning of one.
 pub fn request(name: fmt::Arguments<'_>, headers: &HeaderMap) -> Span {
-    let Some(tracing) = TRACING.get() else { return Span::none() };
-    let parent = parent(headers);
-    if parent.map_or_else(|| fastrand::f64() < tracing.ratio, |parent| parent.sampled) {
-        tracing.begin(name, SpanKind::Server, parent, vec![])
-    } else {
-        Span::none()
-    }
+    TRACING.get().map_or(Span::none(), |tracing| tracing.request(name, headers))
 }
 
 /// What the caller says. Two of them say nothing, as one that's malformed.
@@ -111,38 +107,17 @@ fn parent(headers: &HeaderMap) -> Option<Traceparent> {
 
 /// Part of what is done there.
 pub fn part(name: fmt::Arguments<'_>, kind: Kind, of: Option<Traceparent>) -> Span {
-    match (TRACING.get(), of) {
-        (Some(tracing), Some(parent)) => tracing.begin(name, kind, Some(parent), vec![]),
-        _ => Span::none(),
-    }
+    TRACING.get().map_or(Span::none(), |tracing| tracing.part(name, kind, of))
 }
 
 /// What comes of one event.
 pub fn step(name: fmt::Arguments<'_>, cause: Option<Cause>) -> Span {
-    match (TRACING.get(), cause) {
-        (Some(tracing), Some(Cause { of, at })) if is_over(at) => {
-            tracing.begin(name, SpanKind::Consumer, None, vec![link(of)])
-        }
-        (_, cause) => part(name, SpanKind::Consumer, cause.map(|cause| cause.of)),
-    }
+    TRACING.get().map_or(Span::none(), |tracing| tracing.step(name, cause))
 }
 
 /// What is done once for many: linked to each of them, and in their trace if that is one and the same.
 pub fn batch(name: fmt::Arguments<'_>, kind: Kind, of: impl IntoIterator<Item = Traceparent>) -> Span {
-    let Some(tracing) = TRACING.get() else { return Span::none() };
-    let mut joined: Vec<Traceparent> = Vec::new();
-    for one in of {
-        if joined.len() == LINKS {
-            break;
-        }
-        if !joined.contains(&one) {
-            joined.push(one);
-        }
-    }
-    let Some(first) = joined.first().copied() else { return Span::none() };
-    let alone = joined.iter().all(|one| one.trace_id == first.trace_id);
-    let links = joined.into_iter().map(link).collect();
-    tracing.begin(name, kind, alone.then_some(first), links)
+    TRACING.get().map_or(Span::none(), |tracing| tracing.batch(name, kind, of))
 }
 
 /// What is done once for a page of events; nothing that is worth telling if their traces are over.
@@ -167,6 +142,43 @@ fn link(to: Traceparent) -> Link {
 }
 
 impl Tracing {
+    fn request(&self, name: fmt::Arguments<'_>, headers: &HeaderMap) -> Span {
+        let parent = parent(headers);
+        if parent.map_or_else(|| fastrand::f64() < self.ratio, |parent| parent.sampled) {
+            self.begin(name, SpanKind::Server, parent, vec![])
+        } else {
+            Span::none()
+        }
+    }
+
+    fn part(&self, name: fmt::Arguments<'_>, kind: Kind, of: Option<Traceparent>) -> Span {
+        of.map_or(Span::none(), |parent| self.begin(name, kind, Some(parent), vec![]))
+    }
+
+    fn step(&self, name: fmt::Arguments<'_>, cause: Option<Cause>) -> Span {
+        match cause {
+            Some(Cause { of, at }) if is_over(at) => {
+                self.begin(name, SpanKind::Consumer, None, vec![link(of)])
+            }
+            cause => self.part(name, SpanKind::Consumer, cause.map(|cause| cause.of)),
+        }
+    }
+
+    fn batch(&self, name: fmt::Arguments<'_>, kind: Kind, of: impl IntoIterator<Item = Traceparent>) -> Span {
+        let mut joined: Vec<Traceparent> = Vec::new();
+        for one in of {
+            if joined.len() == LINKS {
+                break;
+            }
+            if !joined.contains(&one) {
+                joined.push(one);
+            }
+        }
+        let Some(first) = joined.first().copied() else { return Span::none() };
+        let alone = joined.iter().all(|one| one.trace_id == first.trace_id);
+        self.begin(name, kind, alone.then_some(first), joined.into_iter().map(link).collect())
+    }
+
     fn begin(
         &self,
         name: fmt::Arguments<'_>,

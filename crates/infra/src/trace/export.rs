@@ -3,6 +3,7 @@
 //! What the receiver can't take now is tried a few times, then given up; what doesn't fit into the queue meanwhile is
 //! dropped. That it's away is said once, and once that it's back.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,12 +120,17 @@ impl Receiver {
                 return;
             }
             Ok(response) => response.status().to_string(),
-            Err(error) => error.to_string(),
+            Err(error) => reason(&**error).to_string(),
         };
         if !self.away.swap(true, Ordering::Relaxed) {
             warn!(why, "Traces can't be exported (OTEL_EXPORTER_OTLP_ENDPOINT); nothing else waits for that");
         }
     }
+}
+
+/// The error below all others: those above say that something failed.
+fn reason<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, reason)
 }
 
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
