@@ -135,6 +135,28 @@ async fn what_is_done_for_many_at_once_is_linked_to_each_of_them() {
 }
 
 #[tokio::test]
+async fn a_trace_goes_on_after_the_wait_for_a_gateway() {
+    let collector = Collector::start().await;
+    let world = World::up(&collector.settings()).await;
+    let (minji, book) = (world.customer("Min-ji").await, world.item(book()).await);
+    world.gateway("failing").await;
+    let request = world.post("/v1/rentals").by(&minji).json(&order(&minji, book, &card()));
+    let rental = Rental::from(request.header("traceparent", &traceparent()).await.expect(202));
+    world.gateway("ok").await;
+    let accepted = || async { (world.count(rental.id, "RentalAccepted").await == 1).then_some(()) };
+    world.until("the rental is accepted", accepted).await;
+
+    // What was to be done next lay in Postgres meanwhile, without a word of the trace.
+    let events = world.all_events().await;
+    let accepted = events.iter().find(|recorded| recorded.event_type == "RentalAccepted").unwrap();
+    let by = |span: &Told| Some(&span.traceparent()) == accepted.metadata.get("traceparent");
+    let step = collector.span(&world, "the step that accepted", by).await;
+    assert_eq!((step.name.as_str(), step.trace.as_str()), ("step renting", TRACE));
+    let charge = |span: &Told| span.name == "charge" && span.parent == step.id;
+    collector.span(&world, "the charge that went well", charge).await;
+}
+
+#[tokio::test]
 async fn a_malformed_or_unsampled_traceparent_is_no_trace_to_go_on_with() {
     let collector = Collector::start().await;
     let world = World::up(&collector.settings()).await;
