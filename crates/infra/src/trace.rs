@@ -4,7 +4,7 @@
 //! and no table knows of it. Never true in here: anybody waits until a span is exported, or fails as it isn't.
 //!
 //! A span's place travels with the events that come of it, as `traceparent` in their metadata. So whoever handles an
-//! event, in whatever process, goes on with its trace. See docs/adr/0013-a-trace-travels-with-the-events.md.
+//! event, in whatever process, goes on with its trace. See docs/adr/0014-a-trace-travels-with-the-events.md.
 
 mod export;
 #[cfg(test)]

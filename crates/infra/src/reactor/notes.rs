@@ -141,7 +141,8 @@ impl<S: Look> Notes<S> {
         let taken = due.into_iter().map(|(subject, cause)| async move {
             let mut span = trace::step(format_args!("step {process}"), cause);
             span.set("rentstream.subject", || subject.to_string());
-            let context = Context { traceparent: span.traceparent(), ..Context::of_process(process, subject) };
+            let context =
+                Context { traceparent: span.traceparent(), ..Context::of_process(process, subject) };
             let along = self.driver.along(&self.process, S::from(subject), &context);
             let come = self.driver.store().run(along, None).await;
             matches!(come, Ok((Halted { halt: Halt::Rest(None), .. }, _))).then_some(subject)
