@@ -1,6 +1,6 @@
 //! Each role of the program with a login of its own, which may do no more than it needs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
@@ -9,7 +9,6 @@ use rentstream_tests::keeper::Running;
 use rentstream_tests::{World, book};
 use reqwest::Method;
 use sqlx::{Connection, Executor, PgConnection};
-use tokio::net::TcpStream;
 
 const ROLES: &str = include_str!("../../deploy/postgres/roles.sql");
 const PERMISSIONS: &str = include_str!("../../deploy/nats/permissions.conf");
@@ -39,25 +38,10 @@ fn nats_login(address: &str, user: &str) -> String {
 
 /// A nats-server with the permissions that an operator gives it.
 async fn nats(world: &World) -> (Running, String) {
-    let folder = world.folder().join("closed-nats");
-    std::fs::create_dir(&folder).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    std::fs::write(folder.join("permissions.conf"), PERMISSIONS).unwrap();
-    let store = folder.join("store");
-    let configuration = format!(
-        "listen: \"{address}\"\njetstream {{ store_dir: {store:?}, max_file: 8GB }}\ninclude ./permissions.conf\n"
-    );
-    let file = folder.join("nats.conf");
-    std::fs::write(&file, configuration).unwrap();
+    std::fs::write(world.folder().join("permissions.conf"), PERMISSIONS).unwrap();
     let passwords = [("RELAY_PASSWORD", "relay-p@ss"), ("READER_PASSWORD", "reader-p@ss")];
     let passwords = passwords.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let server =
-        ["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(|place| Path::new(place).join("nats-server"));
-    let server = server.iter().find(|path| path.exists()).unwrap();
-    let running = Running::start(server, &["-c", file.to_str().unwrap()], &passwords, &folder.join("log"));
-    world.until("the nats-server answers", || async { TcpStream::connect(&address).await.ok() }).await;
-    (running, address)
+    rentstream_tests::nats::start(world, "closed-nats", "include ../permissions.conf", &passwords).await
 }
 
 impl Logins<'_> {

@@ -10,6 +10,7 @@ mod delivering;
 mod deployed;
 mod depositing;
 mod due_dates;
+mod encrypted;
 mod entrance;
 mod finding;
 mod forgetting;

@@ -5,7 +5,9 @@
 //!
 //! Reading order: [`world`] (a running system) and [`replica`] (one of its processes), [`gateway`] (what stands before them), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
 //! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
-//! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive), [`prometheus`] (who asks for its metrics), [`collector`] (who receives its traces); below lie
+//! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive), [`prometheus`]
+//! (who asks for its metrics), [`collector`] (who receives its traces), [`authority`] and [`nats`] (servers that are
+//! particular); below lie
 //! [`keeper`] (children that die with us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
@@ -14,12 +16,14 @@
 )]
 
 pub mod at_once;
+pub mod authority;
 pub mod client;
 pub mod collector;
 pub mod endpoints;
 pub mod gateway;
 pub mod identity;
 pub mod keeper;
+pub mod nats;
 pub mod prometheus;
 pub mod reading;
 pub mod replica;

@@ -3,6 +3,7 @@
 
 mod given;
 pub mod list;
+mod nats;
 mod oidc;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub views_database_url: Option<String>,
     /// `NATS_URL`. `up` starts a private nats-server without it.
     pub nats_url: Option<String>,
+    /// `NATS_CA`, `NATS_CERT`, `NATS_KEY`: how TLS to NATS is spoken; by the system's certificates without them.
+    pub nats_tls: Option<rustls::ClientConfig>,
     /// `RENTSTREAM_JWT_SECRET`: signs and checks tokens (HS256); 32 characters or more.
     pub jwt_secret: Option<String>,
     /// `RENTSTREAM_JWKS_URL` and what belongs to it: whose tokens are accepted beside the shop's own.
@@ -193,6 +196,7 @@ impl Settings {
             database_url: url(&get, &list::DATABASE_URL, &postgres)?,
             views_database_url: url(&get, &list::VIEWS_DATABASE_URL, &postgres)?,
             nats_url: url(&get, &list::NATS_URL, &["nats://", "tls://"])?,
+            nats_tls: nats::tls(&get)?,
             jwt_secret,
             oidc: Oidc::from(&get)?,
             idempotency_keep: seconds(&get, &list::IDEMPOTENCY_KEEP, 60..=2_592_000)?,

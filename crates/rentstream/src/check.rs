@@ -15,7 +15,7 @@ const PAGE: usize = 5_000;
 
 pub(crate) async fn run(settings: Settings) -> Result<()> {
     let settings = up::found(settings);
-    let log = connections::log(&settings)?;
+    let log = connections::log(&settings).await?;
     let mut check = Check::default();
     let mut position = 0;
     let mut problems = 0_u64;
@@ -69,7 +69,7 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
             return Ok(1);
         }
     };
-    let log = connections::log(settings)?;
+    let log = connections::log(settings).await?;
     match mirror.compare(&log).await {
         Ok(_) => {}
         Err(Unlike::Foreign(foreign)) => {
@@ -94,7 +94,7 @@ async fn readers(settings: &Settings, log: &Log) -> Result<u64> {
         println!("views: VIEWS_DATABASE_URL is not set, not compared");
         return Ok(problems);
     }
-    match ahead::views(log, &connections::tables(settings)?).await {
+    match ahead::views(log, &connections::tables(settings).await?).await {
         Ok(views) => {
             for ahead in views {
                 problems += 1;

@@ -1,37 +1,56 @@
 //! What the roles work with, by the settings: log, views, NATS, payment gateway.
 
+mod refused;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rentstream_infra::driver::Driver;
 use rentstream_infra::gateway::Gateway;
 use rentstream_infra::log::Log;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::store::Store;
 use rentstream_projections::tables::Tables;
+use sqlx::PgPool;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 /// Connections of one process to one database.
 const CONNECTIONS: u32 = 16;
+/// How long a start waits for a server to answer, so that one that refuses us is noticed.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A setting that the role can't do without.
 pub(crate) fn needed<'a>(setting: Option<&'a String>, name: &str, should: &str) -> Result<&'a str> {
     setting.map(String::as_str).ok_or_else(|| anyhow!("{name} is not set; it should be {should}"))
 }
 
-pub(crate) fn log(settings: &Settings) -> Result<Log> {
+/// The log; it may be away, but not refuse us.
+pub(crate) async fn log(settings: &Settings) -> Result<Log> {
     let url = needed(settings.database_url.as_ref(), "DATABASE_URL", "the address of the log's Postgres")?;
-    Log::open(url, CONNECTIONS, settings.crash.clone()).context("DATABASE_URL")
+    let log = Log::open(url, CONNECTIONS, settings.crash.clone()).context("DATABASE_URL")?;
+    lets_in(log.pool()).await.context("DATABASE_URL")?;
+    Ok(log)
 }
 
-pub(crate) fn tables(settings: &Settings) -> Result<Tables> {
+/// The views; they may be away, but not refuse us.
+pub(crate) async fn tables(settings: &Settings) -> Result<Tables> {
     let url = needed(
         settings.views_database_url.as_ref(),
         "VIEWS_DATABASE_URL",
         "the address of the views' Postgres",
     )?;
-    Tables::open(url, CONNECTIONS).context("VIEWS_DATABASE_URL")
+    let tables = Tables::open(url, CONNECTIONS).context("VIEWS_DATABASE_URL")?;
+    lets_in(tables.pool()).await.context("VIEWS_DATABASE_URL")?;
+    Ok(tables)
+}
+
+async fn lets_in(pool: &PgPool) -> Result<()> {
+    match timeout(ANSWER, pool.acquire()).await {
+        Ok(Err(error)) => refused::by_postgres(&error).map_or(Ok(()), |why| Err(anyhow!(why))),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
@@ -41,22 +60,39 @@ pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
     Ok(Driver::new(Store::with_memory(log, settings.memory), gateway, settings.hold, settings.clock))
 }
 
-/// Connects to NATS in the background: nothing waits for it.
+/// Connects to NATS. One that is away is looked for in the background, one that refuses us isn't.
 pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
     let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
+    let (options, address) = dial(settings, url)?;
+    if let Ok(answer) = timeout(ANSWER, options.connect(&address)).await {
+        match answer {
+            Ok(client) => return Ok(client),
+            Err(error) => {
+                if let Some(why) = refused::by_nats(&error) {
+                    bail!("NATS_URL: {why}");
+                }
+            }
+        }
+    }
+    let (options, address) = dial(settings, url)?;
+    options.retry_on_initial_connect().connect(address).await.context("NATS_URL")
+}
+
+fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, String)> {
     let (options, address) = login(url)?;
-    options
+    let options = match settings.nats_tls.clone() {
+        Some(tls) => options.require_tls(true).tls_client_config(tls),
+        None => options,
+    };
+    let options = options
         .name("rentstream")
-        .retry_on_initial_connect()
         .reconnect_delay_callback(|attempts| Duration::from_millis((attempts as u64 * 100).min(2_000)))
         .event_callback(async |event| match event {
             async_nats::Event::Connected => info!("Connected to NATS"),
             async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
             _ => {}
-        })
-        .connect(address)
-        .await
-        .context("NATS_URL")
+        });
+    Ok((options, address))
 }
 
 /// Who logs in to NATS: the address' user and password, or a token in place of both. The address goes on without

@@ -50,7 +50,7 @@ pub(crate) async fn run(settings: Settings, Parked { view, todo }: Parked) -> Re
     let settings = up::found(settings);
     let names = views::ALL.map(|view| view.name).join(", ");
     let view = views::find(&view).ok_or_else(|| anyhow!("there is no view {view}; there are {names}"))?;
-    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings).await?, connections::tables(&settings).await?);
     let failed = |error: Refused, key: &str| anyhow!("{} / {key}: {error}", view.name);
     match todo {
         None => {

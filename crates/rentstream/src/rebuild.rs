@@ -16,7 +16,7 @@ pub(crate) async fn run(settings: Settings, view: &str, slices: Option<i32>, rol
     let names = views::ALL.map(|view| view.name).join(", ");
     let definition =
         views::find(view).ok_or_else(|| anyhow!("there is no view {view}; there are {names}"))?;
-    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings).await?, connections::tables(&settings).await?);
     let bar = ProgressBar::new(0)
         .with_style(ProgressStyle::with_template(BAR)?)
         .with_message(format!("Rebuilding {view}"));

@@ -121,7 +121,7 @@ pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()>
 /// The write side.
 pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let ending = Ending::of(&shutdown, settings.drain);
-    let log = log(&settings)?;
+    let log = log(&settings).await?;
     let auth = token::accepted(&settings, log.clone(), &ending.over)?;
     let driver = driver(&settings, log.clone())?;
     let listener = listen(settings.listen).await?;
@@ -137,8 +137,8 @@ pub(crate) async fn command_api(settings: Settings, shutdown: CancellationToken)
 /// The read side.
 pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -> Result<()> {
     let ending = Ending::of(&shutdown, settings.drain);
-    let tables = tables(&settings)?;
-    let reads = reads(&settings, log(&settings)?, tables.clone(), &ending);
+    let tables = tables(&settings).await?;
+    let reads = reads(&settings, log(&settings).await?, tables.clone(), &ending);
     let auth = token::accepted(&settings, reads.log.clone(), &ending.over)?;
     let listener = listen(settings.listen).await?;
     tokio::spawn(rentstream_projections::sampling::views(
@@ -158,7 +158,7 @@ pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -
 pub(crate) async fn project(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
     let known = views::ALL.map(|view| view.name);
     let chosen: Vec<Definition> = choose(names, &views::ALL, |view| view.name, &known)?;
-    let (log, tables, nats) = (log(&settings)?, tables(&settings)?, nats(&settings).await?);
+    let (log, tables, nats) = (log(&settings).await?, tables(&settings).await?, nats(&settings).await?);
     prepare(&tables, &chosen).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
@@ -187,7 +187,7 @@ pub(crate) async fn react(
     }
     let known: Vec<&str> = processes::names().collect();
     let chosen: Vec<&str> = choose(names, &known, |name| name, &known)?;
-    let log = log(&settings)?;
+    let log = log(&settings).await?;
     let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
     placed(&log).await?;
     let tasks = TaskTracker::new();
@@ -204,7 +204,7 @@ pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> R
     if settings.channels.is_empty() {
         bail!("no notice channel is set; set SMTP_URL, WEBHOOK_URL or KAKAO_URL");
     }
-    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
     placed(&log).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
@@ -220,7 +220,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
     if reset {
         return reset_stream(up::found(settings), &shutdown).await;
     }
-    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
@@ -232,7 +232,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
 }
 
 async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
-    let (log, nats) = (log(&settings)?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
     unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream_max_bytes).await?) }).await?;
     println!("a new stream is made; a relay fills it from the log, and readers keep their places");
     Ok(())
@@ -245,7 +245,7 @@ async fn placed(log: &Log) -> Result<()> {
 }
 
 async fn reset_places(settings: Settings) -> Result<()> {
-    let reset = place::reset(&log(&up::found(settings))?).await.context("reset the places")?;
+    let reset = place::reset(&log(&up::found(settings)).await?).await.context("reset the places")?;
     if reset.is_empty() {
         println!("no reader is ahead of the log");
     } else {
@@ -256,7 +256,7 @@ async fn reset_places(settings: Settings) -> Result<()> {
 
 /// The log's schema: brings it up to date, or waits until somebody has.
 pub(crate) async fn migrate(settings: Settings, wait: bool) -> Result<()> {
-    let log = log(&settings)?;
+    let log = log(&settings).await?;
     if wait {
         migrated(&log).await;
     } else {

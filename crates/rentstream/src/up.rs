@@ -88,6 +88,8 @@ impl Private {
         }
         if let Some(server) = &private.nats {
             private.settings.nats_url = Some(server.url());
+            // What is set is for another one.
+            private.settings.nats_tls = None;
         }
         Ok(private)
     }
@@ -180,7 +182,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
         let journal = settings.data.join(roles::SANDBOX_JOURNAL);
         tasks.spawn(sandbox::serve(gateway, Some(journal), background.clone()));
     }
-    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings).await?, connections::tables(&settings).await?);
     roles::migrate_log(&log, shutdown).await?;
     let (driver, nats) = (connections::driver(&settings, log.clone())?, connections::nats(&settings).await?);
     roles::prepare(&tables, &views::ALL).await?;

@@ -17,7 +17,7 @@ pub(crate) async fn run(settings: Settings, view: Option<&str>) -> Result<()> {
         Some(view) => vec![views::find(view).ok_or_else(|| unknown(view))?],
         None => views::ALL.to_vec(),
     };
-    let (log, tables) = (connections::log(&settings)?, connections::tables(&settings)?);
+    let (log, tables) = (connections::log(&settings).await?, connections::tables(&settings).await?);
     let mut differing = 0;
     for view in chosen {
         let name = view.name;

@@ -47,6 +47,9 @@ list! {
     DATABASE_URL: Address "DATABASE_URL" = "", "a Postgres address, as in postgres://user:password@host/log";
     VIEWS_DATABASE_URL: Address "VIEWS_DATABASE_URL" = "", "a Postgres address, as in postgres://user:password@host/views";
     NATS_URL: Address "NATS_URL" = "", "a NATS address, as in nats://host:4222";
+    NATS_CA: Masked "NATS_CA" = "", "the certificates of who signs the NATS server's, as PEM";
+    NATS_CERT: Masked "NATS_CERT" = "", "our certificate for the NATS server, as PEM";
+    NATS_KEY: Masked "NATS_KEY" = "", "the private key of NATS_CERT as PEM";
     STREAM_MAX_BYTES: Whole "RENTSTREAM_STREAM_MAX_BYTES" = "1073741824", "a number of bytes, 1048576 or more";
 
     JWT_SECRET: Masked "RENTSTREAM_JWT_SECRET" = "", "32 characters or more";

@@ -78,6 +78,23 @@ fn a_receiver_of_traces_that_is_wrong_is_named_and_its_secrets_are_not() {
     assert!(with("OTEL_EXPORTER_OTLP_HEADERS", "a=b, c=d%20e,").unwrap().traces.is_none());
 }
 
+#[test]
+fn tls_to_nats_that_is_half_set_or_wrong_is_named() {
+    let said = |name, value| with(name, value).unwrap_err().to_string();
+    assert_eq!(
+        said("NATS_CA", "/etc/ssl/ca.pem"),
+        "NATS_CA is without a certificate; it should be the certificates of who signs the NATS server's, as PEM"
+    );
+    let broken = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+    assert!(said("NATS_CA", broken).starts_with("NATS_CA is no certificate of an authority; it should be"));
+    for name in ["NATS_CERT", "NATS_KEY"] {
+        assert_eq!(
+            said(name, "anything"),
+            format!("{name} is set without NATS_CA; it should be set beside it or left out")
+        );
+    }
+}
+
 /// What is in force with these in the environment, as `rentstream config` prints it.
 fn shown(environment: &[(&str, &str)]) -> String {
     given(environment).unwrap().to_string()

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use aide::openapi::OpenApi;
 use rentstream_infra::http::docs;
+use rentstream_projections::tables::Tables;
 
 use super::*;
 
@@ -13,15 +14,14 @@ fn all_routes() -> ApiRouter {
 
 /// What they work with, over servers that are never asked.
 fn sides() -> (Writes, Reads) {
-    let nowhere = Some("postgres://nobody@127.0.0.1:1/nothing".to_owned());
+    let nowhere = "postgres://nobody@127.0.0.1:1/nothing";
     let settings = Settings {
-        database_url: nowhere.clone(),
-        views_database_url: nowhere,
         gateway_url: Some("http://127.0.0.1:1".to_owned()),
         gateway_key: Some(SANDBOX_KEY.to_owned()),
         ..Settings::from(|_| None).unwrap()
     };
-    let (log, tables) = (connections::log(&settings).unwrap(), connections::tables(&settings).unwrap());
+    let log = Log::open(nowhere, 1, settings.crash.clone()).unwrap();
+    let tables = Tables::open(nowhere, 1).unwrap();
     let driver = connections::driver(&settings, log.clone()).unwrap();
     let ending = Ending::of(&CancellationToken::new(), settings.drain);
     (Writes::new(driver), roles::reads(&settings, log, tables, &ending))
