@@ -16,6 +16,8 @@ CUSTOM = yaml.safe_load((Path(__file__).parent / "custom-kinds.yaml").read_text(
 # Those of production are made by CloudNativePG, or kept wherever the shop keeps secrets; certificates likewise.
 ELSEWHERE = {"log-app", "views-app", "tokens", "payments", "notices", "shop-tls", "log", "views"}
 LOCAL = "local"
+# What Compose's Prometheus is given, and promtool tests.
+RULES = sorted((Path(__file__).parent.parent / "prometheus" / "rules").glob("*.yml"))
 
 
 def schema_errors(doc):
@@ -77,6 +79,12 @@ def probe_errors(doc, container):
             yield f"{container['name']}'s {probe} depends on what it needs: Postgres would restart it"
 
 
+def rule_errors(doc):
+    """The operator is given what Compose's Prometheus is."""
+    if doc["spec"]["groups"] != [group for file in RULES for group in yaml.safe_load(file.read_text())["groups"]]:
+        yield "its groups aren't those of deploy/prometheus/rules; run deploy/k8s/components/monitoring/rules.sh"
+
+
 def errors_of(name, docs):
     known = {kind: {} for kind in ["Secret", "ConfigMap", "Deployment", "StatefulSet", "Service"]}
     for doc in docs:
@@ -92,6 +100,8 @@ def errors_of(name, docs):
                 found += container_errors(pod, container, known, set() if name == LOCAL else ELSEWHERE)
             for container in pod["containers"]:
                 found += probe_errors(doc, container)
+        if kind == "PrometheusRule":
+            found += rule_errors(doc)
         selector = spec["selector"] if kind == "Service" else (spec.get("selector") or {}).get("matchLabels", {})
         if kind in ["Service", "PodDisruptionBudget", "Deployment", "StatefulSet"]:
             hits = sum(selects(selector, pod) for pod in labels)
