@@ -33,6 +33,7 @@ mod proof;
 mod rebuilding;
 mod renting;
 mod repeating;
+mod resetting;
 mod restoring;
 mod rolling;
 mod safe;

@@ -37,6 +37,14 @@ impl Replica {
         Self { role, settings, address, running: Mutex::new(None) }
     }
 
+    /// The same one, that will be started with these settings in place of what they were.
+    #[must_use]
+    pub fn with(mut self, settings: &[(&'static str, &str)]) -> Self {
+        // The last word counts.
+        self.settings.extend(settings.iter().map(|(name, value)| (*name, value.to_string())));
+        self
+    }
+
     /// Where it serves, whether it runs or not.
     pub fn address(&self) -> &str {
         &self.address
