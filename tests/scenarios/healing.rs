@@ -1,4 +1,5 @@
-//! A process that is there and does nothing is found out by its probe, killed and started again, as Kubernetes does.
+//! A process that is there and does nothing is found out by its probe, killed and started again, as Kubernetes does:
+//! one that the system has stopped, and one that has blocked itself.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +10,29 @@ use rentstream_tests::replica::Replica;
 use crate::rolling::fleet::{Fleet, ROLES};
 use crate::rolling::load::Load;
 
+const MANIFEST: &str = include_str!("../../deploy/k8s/base/role/program.yaml");
+
 /// What `deploy/k8s` says of the liveness probe.
-const PERIOD: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(2);
-const FAILURES: usize = 3;
+fn probe(what: &str) -> u64 {
+    let (_, probe) = MANIFEST.split_once("livenessProbe:").unwrap();
+    let said = probe.lines().find_map(|line| line.trim().strip_prefix(what)?.strip_prefix(": "));
+    said.unwrap().parse().unwrap()
+}
 
 /// Asks until it has failed so often in a row; then kills it and starts it again. Gives how long that took.
 async fn supervise(world: &World, replica: &Replica) -> Duration {
     let began = Instant::now();
-    let mut period = tokio::time::interval(PERIOD);
+    let (period, failures) = (Duration::from_secs(probe("periodSeconds")), probe("failureThreshold"));
+    let timeout = Duration::from_secs(probe("timeoutSeconds"));
+    let mut ticks = tokio::time::interval(period);
     let mut failed = 0;
-    while failed < FAILURES {
-        period.tick().await;
-        let asked = tokio::time::timeout(TIMEOUT, world.says_yes(replica.address(), "/health/live"));
+    while failed < failures {
+        ticks.tick().await;
+        let asked = tokio::time::timeout(timeout, world.says_yes(replica.address(), "/health/live"));
         failed = if asked.await.unwrap_or(false) { 0 } else { failed + 1 };
         assert!(
-            began.elapsed() < PERIOD * 6,
-            "the probe finds nothing wrong with a frozen {}",
+            began.elapsed() < period * 6,
+            "the probe finds nothing wrong with a {} that does nothing",
             replica.role()
         );
     }
@@ -36,6 +43,15 @@ async fn supervise(world: &World, replica: &Replica) -> Duration {
 
 #[tokio::test]
 async fn what_is_frozen_is_started_again_and_nothing_is_lost() {
+    heals("frozen", Replica::freeze).await;
+}
+
+#[tokio::test]
+async fn what_has_blocked_itself_is_started_again_and_nothing_is_lost() {
+    heals("blocked", Replica::wedge).await;
+}
+
+async fn heals(what: &str, stop: impl Fn(&Replica)) {
     let fleet = Fleet::open(2, 2, &[], &[]).await;
     let world = &fleet.world;
     let load = Load::of(world).await;
@@ -43,7 +59,7 @@ async fn what_is_frozen_is_started_again_and_nothing_is_lost() {
         load.goes_on(40).await;
         let healed = join_all(ROLES.map(async |role| {
             let replica = &fleet.of(role)[0];
-            replica.freeze();
+            stop(replica);
             let took = supervise(world, replica).await;
             fleet.is_used(replica).await;
             (role, took)
@@ -53,7 +69,7 @@ async fn what_is_frozen_is_started_again_and_nothing_is_lost() {
         healed
     };
     let ((), healed) = futures::join!(load.run(), healing);
-    println!("\n| frozen | working again after |\n|---|---:|");
+    println!("\n| {what} | working again after |\n|---|---:|");
     for (role, took) in healed {
         println!("| {role} | {:.1} s |", took.as_secs_f64());
     }

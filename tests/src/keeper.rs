@@ -120,16 +120,17 @@ impl Running {
 
     /// SIGTERM: it may finish what it has begun.
     pub fn terminate(&mut self) {
-        if self.ended().is_none() {
-            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
-        }
+        self.send(Signal::SIGTERM);
     }
 
     /// SIGSTOP: none of its threads does anything any more, and its connections stay open.
     pub fn freeze(&mut self) {
-        if self.ended().is_none() {
-            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGSTOP);
-        }
+        self.send(Signal::SIGSTOP);
+    }
+
+    /// SIGUSR2: its runtime's workers are blocked; it lives, and answers nothing.
+    pub fn wedge(&mut self) {
+        self.send(Signal::SIGUSR2);
     }
 
     /// SIGCONT: it goes on where it was frozen.
@@ -141,8 +142,12 @@ impl Running {
 
     /// SIGHUP: it may read its configuration anew.
     pub fn reload(&mut self) {
+        self.send(Signal::SIGHUP);
+    }
+
+    fn send(&mut self, signal: Signal) {
         if self.ended().is_none() {
-            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP);
+            let _ = kill(Pid::from_raw(self.child.id().cast_signed()), signal);
         }
     }
 

@@ -77,6 +77,11 @@ impl Replica {
         self.running.lock().unwrap().as_mut().expect("it runs").freeze();
     }
 
+    /// SIGUSR2: its runtime's workers are blocked.
+    pub fn wedge(&self) {
+        self.running.lock().unwrap().as_mut().expect("it runs").wedge();
+    }
+
     /// SIGTERM; it goes on until it has done what it must.
     pub fn terminate(&self) {
         self.running.lock().unwrap().as_mut().expect("it runs").terminate();

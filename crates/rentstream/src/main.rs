@@ -12,6 +12,8 @@ mod roles;
 mod token;
 mod up;
 mod verify;
+#[cfg(debug_assertions)]
+mod wedge;
 
 use std::process::ExitCode;
 
@@ -173,6 +175,8 @@ fn main() -> ExitCode {
     let run = async {
         let shutdown = CancellationToken::new();
         tokio::spawn(logs::on_signal(shutdown.clone()));
+        #[cfg(debug_assertions)]
+        tokio::spawn(wedge::on_signal());
         if let Some(role) = cli.role.traced() {
             trace::start(settings.traces.as_ref(), role)?;
         }
