@@ -43,4 +43,5 @@ mod sharing;
 mod shops;
 mod slow_spell;
 mod tracing;
+mod trying;
 mod watching;

@@ -284,27 +284,29 @@ pub(crate) fn found(mut settings: Settings) -> Settings {
 
 /// Says what to try next.
 fn welcome(settings: &Settings, address: SocketAddr) {
-    let program = std::env::current_exe()
-        .ok()
-        .and_then(|path| shorter(&path))
-        .unwrap_or_else(|| "rentstream".to_owned());
+    let program = std::env::current_exe().map_or_else(|_| "rentstream".to_owned(), |path| quoted(&path));
+    let folder = quoted(&settings.data.canonicalize().unwrap_or_else(|_| settings.data.clone()));
     let gateway = settings.gateway_url.as_deref().unwrap_or_default();
+    // The file in the data folder says it otherwise; what is set is never printed.
+    let secret =
+        if settings.jwt_secret.is_some() { ", with the RENTSTREAM_JWT_SECRET that is set here" } else { "" };
     println!(
         r#"
 Rentstream runs at http://{address}; its data is in {data}. Ctrl-C ends it.
-Try it in another terminal, line by line:
+Try it in another terminal, line by line{secret}:
 
   S=http://{address}/v1
   json() {{ curl -sS -H 'Content-Type: application/json' "$@"; echo; }}
+  rentstream() {{ RENTSTREAM_DATA={folder} {program} "$@"; }}
   pick() {{ sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }}
-  MANAGER="Authorization: Bearer $({program} token --role manager)"
+  MANAGER="Authorization: Bearer $(rentstream token --role manager)"
 
   # the shop offers a book
   BOOK=$(json $S/items -H "$MANAGER" -d '{{"title":"채식주의자","maker":"한강","price":1500,"terms":{{"type":"loan","days":14}},"fulfilment":"delivery","units":3}}' | pick item_id)
 
   # a customer registers and rents it by card
   ME=$(json $S/customers -d '{{"name":"Kim Min-ji","address":"12 Bukchon-ro, Seoul"}}' | pick customer_id)
-  CUSTOMER="Authorization: Bearer $({program} token --role customer --sub $ME)"
+  CUSTOMER="Authorization: Bearer $(rentstream token --role customer --sub $ME)"
   RENTAL=$(json $S/rentals -H "$CUSTOMER" -H 'Idempotency-Key: my-first' -d "{{\"customer_id\":\"$ME\",\"item_id\":\"$BOOK\",\"payment\":{{\"method\":\"card\",\"token\":\"pm_card_visa\"}}}}" | pick rental_id)
   json $S/customers/$ME/rentals -H "$CUSTOMER"
   json $S/items/$BOOK
@@ -317,19 +319,20 @@ Try it in another terminal, line by line:
   json $S/items/$BOOK
 
   # five shops' day; the standing invariants; a view from the log; the cards that were charged
-  {program} demo
-  {program} check
-  {program} rebuild customer-history
+  rentstream demo
+  rentstream check
+  rentstream rebuild customer-history
   curl -sS {gateway}/sandbox/ledger
 "#,
         data = settings.data.display(),
     );
 }
 
-/// The program as one would type it here.
-fn shorter(path: &Path) -> Option<String> {
-    let here = std::env::current_dir().ok()?;
-    Some(path.strip_prefix(&here).unwrap_or(path).display().to_string())
+/// A path as a shell in whatever folder takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// The address of the system that runs on this data folder.
