@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{SecondsFormat, Utc};
 use rentstream_infra::relay::{Mirror, STREAM};
+use rentstream_tests::endpoints::Endpoints;
 use rentstream_tests::keeper::Running;
 use rentstream_tests::{World, book};
 use reqwest::Method;
@@ -91,14 +92,16 @@ async fn each_role_works_with_a_login_that_may_do_no_more_than_it_needs() {
 
     let (_server, address) = nats(&world).await;
     let logins = Logins { world: &world, nats: address.clone() };
+    let told = Endpoints::start().await;
     for (role, login) in [
+        ("notify", "shop_append"),
         ("relay", "shop_follow"),
         ("project", "shop_follow"),
         ("react", "shop_append"),
         ("command-api", "shop_append"),
         ("query-api", "shop_query"),
     ] {
-        let settings = logins.settings(role, login);
+        let settings = [logins.settings(role, login), told.webhook()].concat();
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
         if role.ends_with("-api") {
             world.start_api_with(role, &settings).await;
@@ -122,6 +125,14 @@ async fn each_role_works_with_a_login_that_may_do_no_more_than_it_needs() {
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
     let then = format!("/v1/customers/{}/rentals?as_of={now}", minji.id);
     assert_eq!(world.get(&then).by(&minji).await.expect(200).items().len(), 2);
+
+    let waiting = "SELECT count(*) FROM notices WHERE state <> 'sent'";
+    world
+        .until("the customer is told of every step", || async {
+            let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(world.log_pool()).await.unwrap();
+            (waiting == 0 && told.webhooks().len() >= 5).then_some(())
+        })
+        .await;
 
     let reader = async_nats::ConnectOptions::new()
         .user_and_password("reader".to_owned(), "reader-p@ss".to_owned())

@@ -87,7 +87,7 @@ impl Outbox {
         &self.reader
     }
 
-    /// Notes what is to be said, if it's still news.
+    /// Notes what is to be said, if it's still news. The transaction is to end then: nobody settles before.
     pub(super) async fn note(
         &self,
         tx: &mut PgConnection,
@@ -108,8 +108,8 @@ impl Outbox {
         }
         sqlx::query(
             "INSERT INTO notices
-                 (channel, notice_id, position, customer_id, rental_id, notice, patience, give_up_at)
-             SELECT $1, n.id, n.position, n.customer, n.rental, n.notice::json, $8, now() + $8
+                 (channel, notice_id, position, customer_id, rental_id, notice, due_at, patience, give_up_at)
+             SELECT $1, n.id, n.position, n.customer, n.rental, n.notice::json, 'infinity', $8, now() + $8
              FROM unnest($2::uuid[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::timestamptz[])
                  AS n (id, position, customer, rental, notice, at)
              WHERE n.at > now() - $9 ORDER BY n.position
@@ -118,18 +118,21 @@ impl Outbox {
         .bind(self.channel)
         .bind(ids)
         .bind(positions)
-        .bind(customers)
+        .bind(&customers)
         .bind(rentals)
         .bind(texts)
         .bind(times)
         .bind(self.patience)
         .bind(interval(NEWS))
-        .execute(tx)
+        .execute(&mut *tx)
         .await?;
+        // See `migrations/0009_turns.sql`.
+        sqlx::query("SELECT give_turns($1, $2)").bind(self.channel).bind(customers).execute(tx).await?;
         Ok(())
     }
 
-    /// Takes what is due: of each customer the oldest only, so that steps are told in their order.
+    /// Takes what is due: of each customer the oldest only, so that steps are told in their order. What an operator
+    /// tries again may come before what has its turn, so it's looked at once more.
     ///
     /// # Errors
     /// When Postgres can't be reached.
@@ -138,9 +141,10 @@ impl Outbox {
             "UPDATE notices SET due_at = now() + $3, attempts = attempts + 1
              WHERE channel = $1 AND notice_id IN (
                  SELECT d.notice_id FROM notices d
-                 WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= now() AND NOT EXISTS (
-                     SELECT FROM notices e WHERE e.channel = $1 AND e.customer_id = d.customer_id
-                     AND e.state = 'waiting' AND e.position < d.position
+                 WHERE d.channel = $1 AND d.state = 'waiting' AND d.due_at <= now() AND d.position = (
+                     SELECT e.position FROM notices e
+                     WHERE e.channel = $1 AND e.customer_id = d.customer_id AND e.state = 'waiting'
+                     ORDER BY e.position LIMIT 1
                  ) ORDER BY d.due_at, d.position LIMIT $2 FOR UPDATE SKIP LOCKED
              ) RETURNING notice::text AS notice, attempts",
         )
@@ -182,26 +186,19 @@ impl Outbox {
         .await
     }
 
-    /// Puts a notice off, and with it what else its customer is to be told; or gives it up, if its time is over.
+    /// Puts a notice off, and with it what else its customer is to be told, as that waits for its turn; or gives it
+    /// up, if its time is over.
     async fn put_off(&self, taken: &Taken, failure: &Failure) -> Result<Option<String>, sqlx::Error> {
         sqlx::query_scalar(
-            "WITH failed AS (
-                 UPDATE notices SET last_error = $5,
-                     state = CASE WHEN give_up_at <= now() THEN 'given_up' ELSE state END,
-                     settled_at = CASE WHEN give_up_at <= now() THEN now() END,
-                     due_at = least(now() + $6 * (0.5 + random() / 2), give_up_at)
-                 WHERE channel = $1 AND notice_id = $2 AND attempts = $3 AND state = 'waiting'
-                 RETURNING state, due_at
-             ), others AS (
-                 UPDATE notices n SET due_at = greatest(n.due_at, failed.due_at) FROM failed
-                 WHERE n.channel = $1 AND n.customer_id = $4 AND n.notice_id <> $2 AND n.state = 'waiting'
-                 AND failed.state = 'waiting'
-             ) SELECT state FROM failed",
+            "UPDATE notices SET last_error = $4,
+                 state = CASE WHEN give_up_at <= now() THEN 'given_up' ELSE state END,
+                 settled_at = CASE WHEN give_up_at <= now() THEN now() END,
+                 due_at = least(now() + $5 * (0.5 + random() / 2), give_up_at)
+             WHERE channel = $1 AND notice_id = $2 AND attempts = $3 AND state = 'waiting' RETURNING state",
         )
         .bind(self.channel)
         .bind(taken.notice.id.0)
         .bind(taken.attempt)
-        .bind(taken.notice.customer_id.0)
         .bind(failure.to_string())
         .bind(interval(wait(taken.attempt)))
         .fetch_optional(&self.pool)

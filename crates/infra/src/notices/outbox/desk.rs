@@ -22,7 +22,7 @@ pub async fn list(
              'notice_id', n.notice_id, 'channel', n.channel, 'kind', n.notice ->> 'kind',
              'customer_id', n.customer_id, 'rental_id', n.rental_id, 'position', n.position,
              'state', n.state, 'attempts', n.attempts, 'last_error', n.last_error, 'noted_at', n.noted_at,
-             'next_try', CASE WHEN n.state = 'waiting' THEN n.due_at END,
+             'next_try', CASE WHEN n.state = 'waiting' AND isfinite(n.due_at) THEN n.due_at END,
              'give_up_at', CASE WHEN n.state = 'waiting' THEN n.give_up_at END, 'settled_at', n.settled_at,
              'retried', coalesce((
                  SELECT json_agg(json_build_object('by', o.actor, 'at', o.at) ORDER BY o.number)

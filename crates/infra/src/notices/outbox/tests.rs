@@ -196,3 +196,73 @@ fn waits_double_up_to_five_minutes() {
     let waits = [1, 2, 3, 9, 10, 1000].map(|attempt| wait(attempt).as_secs());
     assert_eq!(waits, [1, 2, 4, 256, 300, 300]);
 }
+
+/// Notes so many for each of these customers, one customer after the other in turn.
+async fn backlog(outbox: &Outbox, customers: u128, each: u128) {
+    let all: Vec<_> = (0..customers * each).map(|n| notice(n % customers, n, Kind::Cancelled {})).collect();
+    note(outbox, Utc::now(), &all).await;
+}
+
+#[tokio::test]
+async fn what_waits_behind_another_is_not_looked_at_until_its_turn() {
+    let outbox = outbox(MINUTE).await;
+    backlog(&outbox, 5, 200).await;
+    let due = "SELECT count(*) FROM notices WHERE due_at <= now()";
+    for told in 1..=3 {
+        let seen: i64 = sqlx::query_scalar(due).fetch_one(outbox.pool()).await.unwrap();
+        assert_eq!(seen, 5, "each customer's first, after {told}");
+        let taken = outbox.take(16).await.unwrap();
+        assert_eq!(taken.len(), 5);
+        for taken in &taken {
+            outbox.settle(taken, &SENT).await.unwrap();
+        }
+    }
+    let waiting = list(outbox.pool(), Some("waiting"), None, 1).await.unwrap();
+    assert_eq!(waiting[0].1["next_try"], serde_json::Value::Null, "the last one's turn isn't known");
+}
+
+/// Settles a notice while a transaction is open, and ends that as soon as they meet or settling is done.
+async fn settle_meanwhile(outbox: &Outbox, taken: Taken, open: sqlx::Transaction<'_, sqlx::Postgres>) {
+    let settling = tokio::spawn({
+        let outbox = outbox.clone();
+        async move { outbox.settle(&taken, &SENT).await.unwrap() }
+    });
+    let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND database = (
+                     SELECT oid FROM pg_database WHERE datname = current_database()))";
+    let meet = async {
+        let waits = async || sqlx::query_scalar(waits).fetch_one(outbox.pool()).await.unwrap();
+        while !settling.is_finished() && !waits().await {}
+    };
+    tokio::time::timeout(MINUTE / 4, meet).await.expect("they meet, or settling is done");
+    open.commit().await.unwrap();
+    assert_eq!(settling.await.unwrap().as_deref(), Some("sent"));
+}
+
+#[tokio::test]
+async fn what_is_noted_while_the_last_one_is_settled_gets_its_turn() {
+    let outbox = outbox(MINUTE).await;
+    let [first, second] = [1, 2].map(|rental| notice(1, rental, Kind::Cancelled {}));
+    note(&outbox, Utc::now(), &[first]).await;
+    let taken = outbox.take(1).await.unwrap().remove(0);
+    let mut noting = outbox.pool().begin().await.unwrap();
+    let position = recorded(2, Utc::now());
+    outbox.note(&mut noting, &[(&position, second.clone())]).await.unwrap();
+    settle_meanwhile(&outbox, taken, noting).await;
+    assert_eq!(outbox.take(9).await.unwrap()[0].notice, second);
+}
+
+#[tokio::test]
+async fn two_of_a_customer_that_are_settled_at_a_time_give_the_third_its_turn() {
+    let outbox = outbox(MINUTE).await;
+    let all = [1, 2, 3].map(|rental| notice(1, rental, Kind::Cancelled {}));
+    note(&outbox, Utc::now(), &all).await;
+    let first = outbox.take(1).await.unwrap().remove(0);
+    // As when the first had been given up, and an operator let it be tried again while the second was under way.
+    let second = |change| format!("UPDATE notices SET {change} WHERE notice_id = '{}'", all[1].id.0);
+    let under_way = second("due_at = now() + interval '30 s'");
+    sqlx::raw_sql(&under_way).execute(outbox.pool()).await.unwrap();
+    let mut settling = outbox.pool().begin().await.unwrap();
+    sqlx::raw_sql(&second("state = 'sent'")).execute(&mut *settling).await.unwrap();
+    settle_meanwhile(&outbox, first, settling).await;
+    assert_eq!(outbox.take(9).await.unwrap()[0].notice, all[2]);
+}
