@@ -113,7 +113,12 @@ impl Writes {
             return self.to_its_answer::<B>(intent, subject, Some(come)).await;
         };
         let _turn = self.turn(intent, key).await;
-        let come = match self.settled(intent, key, bytes).await? {
+        let known = if self.recent.has_seen(intent.subject(), key) {
+            self.settled(intent, key, bytes).await?
+        } else {
+            None
+        };
+        let come = match known {
             Some(answered) if answered.answer.is_some() => return again(answered),
             // Begun before, perhaps by a process that is no more: go on from there.
             Some(_) => None,
@@ -132,7 +137,8 @@ impl Writes {
                         }
                         Some((halted, position))
                     }
-                    // Another replica may have been quicker, and what it did may be why this did not go.
+                    // Another replica may have been quicker, or this one before it was started again; and what it did may be why
+                    // this did not go.
                     Err(error) => match self.settled(intent, key, bytes).await? {
                         Some(answered) if answered.answer.is_some() => return again(answered),
                         Some(_) => None,

@@ -21,9 +21,11 @@ pub mod notices;
 pub mod once;
 pub mod rentals;
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aide::axum::ApiRouter;
+use hashlink::LruCache;
 use lockable::LockPool;
 use rentstream_infra::driver::Driver;
 use rentstream_infra::keys::Keys;
@@ -37,13 +39,38 @@ pub struct Writes {
     pub keys: Keys,
     /// Requests with an Idempotency-Key that are being answered by this process.
     in_flight: Arc<LockPool<(String, String)>>,
+    /// Those that it has answered lately.
+    recent: Arc<Recent>,
+}
+
+/// Keys that came lately, as hashes of them: whose is among them by accident is looked up, and no harm is done.
+struct Recent {
+    hashes: RandomState,
+    keys: Mutex<LruCache<u64, ()>>,
+}
+
+/// Keys that are remembered.
+const RECENT: usize = 1 << 16;
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self { hashes: RandomState::new(), keys: Mutex::new(LruCache::new(RECENT)) }
+    }
+}
+
+impl Recent {
+    /// Whether it came before, as far as that is remembered.
+    fn has_seen(&self, caller: &str, key: &str) -> bool {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(self.hashes.hash_one((caller, key)), ()).is_some()
+    }
 }
 
 impl Writes {
     /// The write side over a driver.
     pub fn new(driver: Driver) -> Self {
         let keys = Keys::of(driver.store().log());
-        Self { driver, keys, in_flight: Arc::new(LockPool::new()) }
+        Self { driver, keys, in_flight: Arc::new(LockPool::new()), recent: Arc::default() }
     }
 }
 

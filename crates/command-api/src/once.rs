@@ -144,7 +144,10 @@ impl Writes {
             return Ok(Answer::done(&done.says, done.position));
         };
         let _turn = self.turn(intent, key).await;
-        if let Some(answered) = self.answered(intent, key, body).await? {
+        // A key that is new here is new everywhere, but for what other replicas have answered: the commit finds that out.
+        if self.recent.has_seen(intent.subject(), key)
+            && let Some(answered) = self.answered(intent, key, body).await?
+        {
             return again(answered);
         }
         let body_of = order.body;
@@ -159,25 +162,18 @@ impl Writes {
         let claiming = intent.claiming(key, body, keep);
         match store.decide(order.id, order.command, &context, Some(claiming), tell).await {
             Ok(done) => Ok(Answer::done(&done.says, done.position)),
-            // Another replica was quicker with the same key.
-            Err(StoreError::Claimed) => self.first(intent, key, body).await,
-            Err(error) => Err(error.into()),
+            Err(error @ StoreError::Overloaded) => Err(error.into()),
+            // Another replica was quicker, or this one before it was started again.
+            Err(error) => match self.answered(intent, key, body).await? {
+                Some(answered) => again(answered),
+                None => Err(error.into()),
+            },
         }
     }
 
     /// Waits for others of this process that answer the same key.
     pub(crate) async fn turn(&self, intent: &Intent, key: &str) -> impl Drop + use<'_> {
         self.in_flight.async_lock((intent.subject().to_owned(), key.to_owned())).await
-    }
-
-    /// The answer that this key got from another replica just now.
-    async fn first<T, const STATUS: u16>(
-        &self,
-        intent: &Intent,
-        key: &str,
-        body: &[u8],
-    ) -> Result<Answer<T, STATUS>, Problem> {
-        again(self.answered(intent, key, body).await?.ok_or_else(|| Problem::from(StoreError::Claimed))?)
     }
 
     /// The answer that this key got before, if it did.
