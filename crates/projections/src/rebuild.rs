@@ -281,8 +281,8 @@ impl<'a> Building<'a> {
         for (slice, projection, position) in slices {
             // What comes meanwhile is nobody's to wait for.
             let head = log.head().await?;
+            progress(*position, head);
             while *position < head {
-                progress(*position, head);
                 let mut page = log.page(*position, PAGE).await?;
                 let Some(last) = page.last().map(|last| last.position) else { break };
                 page.retain(|recorded| {
@@ -292,6 +292,7 @@ impl<'a> Building<'a> {
                     return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
                 }
                 *position = last;
+                progress(last, head);
             }
             least = least.min(*position);
         }

@@ -24,6 +24,7 @@ use rentstream_infra::trace;
 use tokio_util::sync::CancellationToken;
 
 /// Events come and go in small pieces: a quarter of the processor's time went to the system's allocator.
+#[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
