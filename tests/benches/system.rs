@@ -143,7 +143,9 @@ impl System {
 /// What `rentstream check` says of a log.
 pub(crate) async fn check(ground: &Ground, log: &str) -> Result<String> {
     let mut command = tokio::process::Command::new(executable()?);
-    command.arg("check").env_clear().env("DATABASE_URL", log).env("RENTSTREAM_DATA", data(ground));
+    // Of the log alone: what an `up` of another section has left there says where its servers were.
+    let nothing = data(ground).join("nothing");
+    command.arg("check").env_clear().env("DATABASE_URL", log).env("RENTSTREAM_DATA", nothing);
     let output = command.env("RUST_LOG", "warn").kill_on_drop(true).output();
     let output = timeout(CHECK, output).await.context("`rentstream check` did not end")??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
