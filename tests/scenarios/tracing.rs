@@ -75,7 +75,15 @@ async fn one_trace_leads_from_a_request_to_stream_views_and_steps() {
     }
 
     // The delivery starts in another process, for an event that came over NATS or out of Postgres.
-    let fulfilling = span("step fulfilling", &|span| span.parent == http.id).await;
+    // Which step of it, where there were several, the event says.
+    let step = async |name: &str, event: &str| {
+        let messages = messages(&world).await;
+        let (recorded, _) = messages.iter().find(|(recorded, _)| recorded.event_type == event).unwrap();
+        let of = recorded.metadata.get("traceparent").cloned();
+        span(name, &|span| of.as_ref() == Some(&span.traceparent())).await
+    };
+    let fulfilling = step("step fulfilling", "DeliveryStarted").await;
+    assert_eq!(fulfilling.parent, http.id);
     assert_eq!(fulfilling.attributes["rentstream.subject"], rental.id.to_string());
     assert_eq!(fulfilling.role, "react");
     let of_step = |span: &Told| span.joins(&fulfilling);
@@ -90,8 +98,9 @@ async fn one_trace_leads_from_a_request_to_stream_views_and_steps() {
     let cancel = span("POST /v1/rentals/{id}/cancel", &|_| true).await;
     // What needs the gateway is a step of its own, after those that don't.
     let refund = span("refund", &|_| true).await;
-    let cancelling = span("step cancelling", &|span| span.id == refund.parent).await;
-    assert_eq!(cancelling.parent, cancel.id);
+    let refunding = span("step cancelling", &|span| span.id == refund.parent).await;
+    assert_eq!(refunding.parent, cancel.id);
+    let cancelling = step("step cancelling", "RentalCancelled").await;
     span("append", &|span| span.joins(&cancelling)).await;
 
     let messages = messages(&world).await;
