@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use rentstream_projections::views;
 use rentstream_tests::reading::ReadSide;
-use rentstream_tests::shop::declined_card;
-use rentstream_tests::{Customer, World, book, bouquet, car, ebook};
+use rentstream_tests::shop::{card, declined_card};
+use rentstream_tests::{Customer, Rental, World, book, bouquet, car, ebook};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -227,12 +227,23 @@ async fn views_dropped_under_a_running_system_come_back_row_by_row_the_same() {
 
 #[tokio::test]
 async fn what_was_accepted_while_the_delivery_side_was_down_is_delivered_once() {
-    let world = World::of_roles(&["relay", "project", "command-api", "query-api"]).await;
+    let others = "react renting depositing cancelling returning watching";
+    let world = World::of_roles(&["relay", "project", "command-api", "query-api", others]).await;
     let minji = world.customer("Min-ji").await;
     let book = world.item(book().units(20)).await;
-    let rentals = join_all((0..20).map(|_| world.rent(&minji, book))).await;
-    assert_eq!(world.count_all("DeliveryStarted").await, 0);
-    world.start("react", &[]);
+    // Who is accepted while the answer is waited for has the delivery with it, whatever is down; who is accepted later
+    // has it from the fulfilling process.
+    let own = join_all((0..5).map(|_| world.rent(&minji, book))).await;
+    world.gateway("failing").await;
+    let card = card();
+    let held = join_all((0..15).map(|_| world.try_rent(&minji, book, &card))).await;
+    world.gateway("ok").await;
+    let accepted = || async { (world.count_all("RentalAccepted").await == 20).then_some(()) };
+    world.until("all are accepted", accepted).await;
+    assert_eq!(world.count_all("DeliveryStarted").await, 5);
+    let held = held.into_iter().map(|answer| Rental::from(answer.expect(202)));
+    let rentals = own.into_iter().chain(held).collect::<Vec<_>>();
+    world.start("react fulfilling", &[]);
     world.settle().await;
     for rental in &rentals {
         assert_eq!(world.count(rental.id, "DeliveryStarted").await, 1);

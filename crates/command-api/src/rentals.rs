@@ -152,7 +152,7 @@ impl Writes {
 
 impl Begin for Rent {
     type Subject = RentalId;
-    const PROCESS: Process = renting::PROCESS;
+    const PROCESS: Process = Process { next: renting::next_and_fulfil, ..renting::PROCESS };
     const ID: &'static str = "rental_id";
 
     fn subject(&self) -> RentalId {

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod notices;
 pub mod parking;
 pub mod place;
+pub mod pool;
 pub mod reactor;
 pub mod reader;
 pub mod relay;

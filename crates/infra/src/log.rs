@@ -15,7 +15,7 @@ mod tests;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgPool, Row};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,13 +27,10 @@ pub use recorded::{Decoded, Recorded};
 
 use crate::metrics::{METRICS, gauge};
 use crate::settings::Crash;
-use crate::wakeup;
+use crate::{pool, wakeup};
 
 /// The log's schema, as `rentstream migrate` makes it.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
-
-/// How long to wait for a connection before saying that Postgres can't be reached.
-const ACQUIRE: Duration = Duration::from_secs(5);
 
 /// Connections for the readers' bookkeeping.
 const BOOKKEEPING: u32 = 8;
@@ -56,15 +53,9 @@ impl Log {
     pub fn open(url: &str, connections: u32, crash: Crash) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = url.parse()?;
         let options = options.application_name("rentstream").options([("jit", "off")]);
-        let connect = |connections, options| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(ACQUIRE)
-                .connect_lazy_with(options)
-        };
-        let pool = connect(connections, options.clone());
+        let pool = pool::open(options.clone(), connections);
         let bookkeeping =
-            connect(connections.min(BOOKKEEPING), options.options([("synchronous_commit", "off")]));
+            pool::open(options.options([("synchronous_commit", "off")]), connections.min(BOOKKEEPING));
         let (head, _) = watch::channel(0);
         let (asked, asking) = mpsc::unbounded_channel();
         tokio::spawn(answers::look_up(pool.clone(), asking));

@@ -12,6 +12,7 @@
 pub mod ahead;
 pub mod api;
 mod bulk;
+mod changes;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

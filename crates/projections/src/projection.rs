@@ -8,10 +8,11 @@ use std::fmt::Write as _;
 use rentstream_infra::log::{Recorded, signed};
 use rentstream_infra::reader::Handled;
 use serde_json::value::RawValue;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use tracing::error;
 use uuid::Uuid;
 
+use crate::changes::noted;
 use crate::rows::Rows;
 use crate::slices::{Slice, Standing};
 use crate::tables::{Tables, table};
@@ -28,6 +29,8 @@ pub(crate) struct Projection {
     /// Where the checkpoint is, as far as known: what is in memory is current there.
     position: u64,
     rows: Box<dyn Rows>,
+    /// Its own; made when it's needed, and again when it broke.
+    connection: Option<PgConnection>,
     /// The keys that are parked, once that is known.
     parked: Option<HashSet<String>>,
 }
@@ -35,7 +38,17 @@ pub(crate) struct Projection {
 impl Projection {
     pub(crate) fn of(view: Definition, tables: Tables, generation: i32, standing: Standing) -> Self {
         let Standing { slice, position, edition } = standing;
-        Self { view, tables, generation, slice, edition, position, rows: (view.rows)(), parked: None }
+        Self {
+            view,
+            tables,
+            generation,
+            slice,
+            edition,
+            position,
+            rows: (view.rows)(),
+            connection: None,
+            parked: None,
+        }
     }
 
     /// Goes on from what the database says of the slice.
@@ -76,17 +89,24 @@ impl Projection {
         if from != self.position {
             self.forget();
         }
-        let applied = self.try_apply(from, to, events).await;
+        // One that isn't put back is closed, and what was open is rolled back.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.tables.connect().await?,
+        };
+        let applied = self.try_apply(&mut connection, from, to, events).await;
         match &applied {
             Ok(Handled::Done) => self.position = to,
             // What is in memory has events that are not in the table.
             Ok(Handled::Elsewhere) | Err(_) => self.forget(),
         }
+        self.connection = applied.is_ok().then_some(connection);
         applied
     }
 
     async fn try_apply<R: Borrow<Recorded>>(
         &mut self,
+        connection: &mut PgConnection,
         from: u64,
         to: u64,
         events: &[R],
@@ -98,14 +118,14 @@ impl Projection {
                 Err(error) => set_aside.push(Parked::unread(recorded, error.to_string())),
             }
         }
-        self.learn(&touches).await?;
+        self.learn(connection, &touches).await?;
         let folded = self.rows.fold(&touches, self.parked.get_or_insert_default());
         set_aside.extend(folded.parked);
         let checkpoint = self.checkpoint(from, to);
         let moved = if set_aside.is_empty() {
-            checkpoint.advance(self.tables.pool(), folded.rows).await?
+            checkpoint.advance(connection, folded.rows).await?
         } else {
-            let mut tx = self.tables.pool().begin().await?;
+            let mut tx = connection.begin().await?;
             let moved = checkpoint.advance(&mut *tx, folded.rows).await?;
             if moved {
                 park(&mut tx, &self.view, self.generation, &set_aside).await?;
@@ -119,17 +139,20 @@ impl Projection {
     }
 
     /// Reads what isn't in memory. It's of this checkpoint if that is still there when the rows are written.
-    async fn learn(&mut self, touches: &[Touch<'_>]) -> Result<(), sqlx::Error> {
+    async fn learn(
+        &mut self,
+        connection: &mut PgConnection,
+        touches: &[Touch<'_>],
+    ) -> Result<(), sqlx::Error> {
         let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
         let unknown = self.rows.unknown(&mut keys.into_iter());
         if unknown.is_empty() && self.parked.is_some() {
             return Ok(());
         }
-        let mut connection = self.tables.pool().acquire().await?;
         if self.parked.is_none() {
-            self.parked = Some(keys_parked(&mut connection, &self.view, self.generation).await?);
+            self.parked = Some(keys_parked(connection, &self.view, self.generation).await?);
         }
-        let found = rows(&mut connection, &self.view, self.generation, &unknown).await?;
+        let found = rows(connection, &self.view, self.generation, &unknown).await?;
         self.rows.learn(&unknown, found);
         Ok(())
     }
@@ -188,9 +211,10 @@ impl Checkpoint<'_> {
         let statement = match rows.is_empty() {
             true => moved.to_owned(),
             false => format!(
-                "WITH moved AS ({moved}), written AS ({} WHERE EXISTS (SELECT FROM moved) {}) SELECT true FROM moved",
+                "WITH moved AS ({moved}), written AS ({} WHERE EXISTS (SELECT FROM moved) {}){} SELECT true FROM moved",
                 insert(self.view, self.generation, 7),
-                or_update(self.view)
+                or_update(self.view),
+                if self.view.watched { noted() } else { String::new() }
             ),
         };
         let mut query = sqlx::query(&statement)
@@ -287,6 +311,8 @@ pub(crate) async fn rows(
     }
     sqlx::query_as(&format!("SELECT key, row FROM {} WHERE key = ANY ($1)", table(view.name, generation)))
         .bind(keys)
+        // A plan made while the view is empty would scan it for ever after.
+        .persistent(false)
         .fetch_all(connection)
         .await
         .map(|rows| rows.into_iter().collect())

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use rentstream_infra::log::unsigned;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use rentstream_infra::pool;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tracing::info;
 
@@ -20,7 +21,8 @@ pub(crate) const LAYOUT: i32 = 2;
 /// Of a page of a table, in percent, what new rows fill: most rows change soon after, and one that stays in its page
 /// leaves the indexes alone.
 const FILL: i32 = 80;
-const ACQUIRE: Duration = Duration::from_secs(5);
+/// How long to wait for Postgres to answer.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// A handle on the views' database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -71,10 +73,7 @@ impl Tables {
             // How much of a searched word must be there for the index to find it; the search looks closer.
             ("pg_trgm.word_similarity_threshold", "0.3"),
         ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE)
-            .connect_lazy_with(options.clone());
+        let pool = pool::open(options.clone(), connections);
         let teller = Teller::new(pool.clone());
         Ok(Self { options, pool, teller })
     }
@@ -82,6 +81,18 @@ impl Tables {
     /// The connections.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// A connection of one's own, for a statement that is sent again and again and can be done in one way only: it's planned
+    /// once.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
+        tokio::time::timeout(CONNECT, PgConnection::connect_with(&options))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// Tells whoever waits for a view, here and in other processes, up to where one of its slices has seen the log.
@@ -317,6 +328,7 @@ pub(crate) async fn sweep(
         connection.execute(format!("DROP TABLE IF EXISTS {}", table(view, generation)).as_str()).await?;
         for statement in [
             "DELETE FROM parked WHERE view = $1 AND generation = $2",
+            "DELETE FROM changes WHERE view = $1 AND generation = $2",
             "DELETE FROM views WHERE name = $1 AND generation = $2",
         ] {
             sqlx::query(statement).bind(view).bind(generation).execute(&mut *connection).await?;

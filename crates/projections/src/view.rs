@@ -23,6 +23,8 @@ pub trait View: 'static {
     const INDEXES: &'static [&'static str];
     /// Postgres' extensions that those indexes need; trusted ones, which a database's owner may create.
     const EXTENSIONS: &'static [&'static str] = &[];
+    /// Whether rows are watched while they change: [`changes`](crate::changes) are noted then.
+    const WATCHED: bool = false;
     /// One row.
     type Row: Clone + Serialize + DeserializeOwned + Send + 'static;
 
@@ -60,6 +62,8 @@ pub struct Definition {
     pub indexes: &'static [&'static str],
     /// See [`View::EXTENSIONS`].
     pub extensions: &'static [&'static str],
+    /// See [`View::WATCHED`].
+    pub watched: bool,
     /// See [`View::key`].
     pub key: fn(&Event) -> Option<Uuid>,
     /// See [`View::slice`].
@@ -124,6 +128,7 @@ impl Definition {
             columns: V::COLUMNS,
             indexes: V::INDEXES,
             extensions: V::EXTENSIONS,
+            watched: V::WATCHED,
             key: V::key,
             slice: V::slice,
             rows: || Box::new(Of::<V>::default()),
@@ -134,8 +139,7 @@ impl Definition {
     /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
     /// but folded afresh.
     pub fn fingerprint(&self) -> i64 {
-        let Self { name: _, version, columns, indexes, extensions, key: _, slice: _, rows: _, plain: _ } =
-            self;
+        let Self { version, columns, indexes, extensions, .. } = self;
         let hash = Sha256::digest(format!("{LAYOUT} {version} {columns:?} {indexes:?} {extensions:?}"));
         hash.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     }

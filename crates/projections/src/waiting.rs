@@ -69,11 +69,13 @@ impl Seen {
         }
         let deadline = Instant::now() + BOUND;
         let mut seen = self.positions.get(view).ok_or_else(Problem::internal)?.subscribe();
-        if *seen.borrow() >= after {
-            return Ok(());
-        }
+        // It's told when it's there, so who asks early need not look; but what was told before this process came isn't known.
+        let unknown = *seen.borrow() == 0;
+        let mut look = if unknown { Instant::now() } else { Instant::now() + LOOK };
         loop {
-            // It may have been told elsewhere, or not at all.
+            if tokio::time::timeout_at(look, seen.wait_for(|seen| *seen >= after)).await.is_ok() {
+                return Ok(());
+            }
             let position = self.position(view).await?;
             if position >= after {
                 return Ok(());
@@ -84,11 +86,7 @@ impl Seen {
                     .with("position", json!(position))
                     .with("view", json!(view)));
             }
-            let told = seen.wait_for(|seen| *seen >= after);
-            let look = deadline.min(Instant::now() + LOOK);
-            if tokio::time::timeout_at(look, told).await.is_ok() {
-                return Ok(());
-            }
+            look = deadline.min(Instant::now() + LOOK);
         }
     }
 

@@ -1,4 +1,6 @@
 //! Fulfilling: accepted → a delivery is started, or the customer has it at once; completed → delivered.
+//!
+//! The command API does so too for what it answers: what is done already settles what was to be done.
 
 use chrono::{DateTime, Utc};
 
@@ -17,6 +19,8 @@ fn wakes(event: &Event) -> Wake {
             Wake::Now(*id)
         }
         Event::Delivery(_, DeliveryEvent::DeliveryCompleted { rental_id, .. }) => Wake::Now(*rental_id),
+        Event::Delivery(_, DeliveryEvent::DeliveryStarted { parcel, .. }) => Wake::Settled(parcel.rental_id),
+        Event::Rental(id, RentalEvent::RentalDelivered { .. }) => Wake::Settled(*id),
         Event::Rental(..)
         | Event::Delivery(..)
         | Event::Payment(..)

@@ -1,11 +1,11 @@
 //! Renting: request → reserve units → pay → accept; or reject and free them; or hold and try again.
 //!
-//! The command API takes these steps while the caller waits. This process takes them again for rentals
-//! that somebody began and did not finish, and for those on hold.
+//! The command API takes these steps while the caller waits, and the first of fulfilling with them. This process takes
+//! them again for rentals that somebody began and did not finish, and for those on hold.
 
 use chrono::{DateTime, Utc};
 
-use super::{Effect, GRACE, Journey, POINTS, Process, Step, Wake, release, undo_payment};
+use super::{Effect, GRACE, Journey, POINTS, Process, Step, Wake, fulfilling, release, undo_payment};
 use crate::customer::{CustomerCommand, Spend};
 use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
@@ -62,6 +62,15 @@ pub fn next(journey: &Journey, now: DateTime<Utc>) -> Step {
         | RentalState::Returned
         | RentalState::Cancelling { .. }
         | RentalState::Cancelled => Step::Rest,
+    }
+}
+
+/// The next step for who waits for the answer: once it's accepted, that of fulfilling, which needs nothing from outside
+/// and so is written with the acceptance.
+pub fn next_and_fulfil(journey: &Journey, now: DateTime<Utc>) -> Step {
+    match next(journey, now) {
+        Step::Rest => fulfilling::next(journey, now),
+        step => step,
     }
 }
 

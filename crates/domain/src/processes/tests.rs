@@ -293,6 +293,16 @@ mod fulfilling_goes_on {
     }
 
     #[test]
+    fn while_the_answer_is_waited_for() {
+        let both = |journey: &Journey| renting::next_and_fulfil(journey, now());
+        assert_eq!(both(&requested()), renting::next(&requested(), now()));
+        assert_eq!(both(&accepted()), next(accepted()));
+        assert_eq!(both(&as_(Fulfilment::Digital)), next(as_(Fulfilment::Digital)));
+        let started = Journey { delivery: Delivery::Started { parcel: parcel() }, ..accepted() };
+        assert_eq!(both(&started), Step::Rest);
+    }
+
+    #[test]
     fn by_waiting_for_the_courier() {
         let started = Journey { delivery: Delivery::Started { parcel: parcel() }, ..accepted() };
         assert_eq!(next(started), Step::Rest);
@@ -422,7 +432,12 @@ fn an_event_wakes_those_who_have_to_do_with_it() {
         awake(&rental(RentalEvent::RentalReturned { customer_id, at })),
         ["returning now", "watching settled"]
     );
-    assert_eq!(awake(&rental(RentalEvent::RentalDelivered { customer_id, at })), ["watching now"]);
+    assert_eq!(
+        awake(&rental(RentalEvent::RentalDelivered { customer_id, at })),
+        ["fulfilling settled", "watching now"]
+    );
+    let started = DeliveryEvent::DeliveryStarted { parcel: parcel(), at };
+    assert_eq!(awake(&Event::Delivery(DeliveryId::of(RENTAL), started)), ["fulfilling settled"]);
     assert_eq!(awake(&rental(RentalEvent::RentalOverdue { customer_id, due: at, at })), [""; 0]);
 }
 

@@ -7,6 +7,7 @@
 //! through [`answers`].
 
 mod as_of;
+mod changed;
 pub mod hub;
 mod list;
 mod shown;
@@ -132,11 +133,10 @@ impl View for CustomerHistory {
         ("changed_position", "bigint"),
     ];
     const INDEXES: &'static [&'static str] = &[
+        // None of a column that changes: so a row that does stays in its page, and no index hears of it.
         "(customer_id, requested_position DESC)",
-        "(customer_id, status, requested_position DESC)",
-        "(changed_position)",
-        "(customer_id, changed_position)",
     ];
+    const WATCHED: bool = true;
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

@@ -22,7 +22,8 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::CustomerHistory;
-use super::hub::{Change, Told};
+use super::changed::Change;
+use super::hub::Told;
 use crate::reads::{After, Reads};
 use crate::view::View;
 
@@ -143,7 +144,7 @@ impl Watcher {
     async fn read(&mut self) {
         match self.reads.hub.read(&self.reads, self.customer, self.sent.unwrap_or(u64::MAX)).await {
             Ok(found) => {
-                self.sent.get_or_insert(found.seen);
+                self.sent.get_or_insert(found.place.position);
                 self.behind = found.more;
                 self.waiting.extend(found.rows.into_iter().map(Arc::new));
             }
