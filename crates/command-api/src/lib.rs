@@ -22,6 +22,7 @@ pub mod once;
 pub mod rentals;
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aide::axum::ApiRouter;
@@ -30,17 +31,28 @@ use lockable::LockPool;
 use rentstream_infra::driver::Driver;
 use rentstream_infra::keys::Keys;
 
-/// What the write routes work with.
+/// What the write routes work with; cheap to clone, as each request does several times.
 #[derive(Clone)]
-pub struct Writes {
+pub struct Writes(Arc<Parts>);
+
+/// What [`Writes`] are made of.
+pub struct Parts {
     /// The aggregates, and the way to take a rental or a deposit along.
     pub driver: Driver,
     /// What tells who a customer is, is sealed before any rule sees it.
     pub keys: Keys,
     /// Requests with an Idempotency-Key that are being answered by this process.
-    in_flight: Arc<LockPool<(String, String)>>,
+    in_flight: LockPool<(String, String)>,
     /// Those that it has answered lately.
-    recent: Arc<Recent>,
+    recent: Recent,
+}
+
+impl Deref for Writes {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// Keys that came lately, as hashes of them: whose is among them by accident is looked up, and no harm is done.
@@ -70,7 +82,7 @@ impl Writes {
     /// The write side over a driver.
     pub fn new(driver: Driver) -> Self {
         let keys = Keys::of(driver.store().log());
-        Self { driver, keys, in_flight: Arc::new(LockPool::new()), recent: Arc::default() }
+        Self(Arc::new(Parts { driver, keys, in_flight: LockPool::new(), recent: Recent::default() }))
     }
 }
 

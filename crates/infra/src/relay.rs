@@ -130,23 +130,53 @@ async fn relay(
         confirmed: position,
         acks: VecDeque::new(),
     };
+    let mut page = vec![];
     loop {
-        woken.mark_unchanged();
         METRICS.relay_position.set(gauge(publisher.confirmed));
         METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
-        // While the pages before are on their way.
-        let page = publisher.next(log).await?;
-        if !page.is_empty() {
-            publisher.send(&page).await?;
+        page = if let Some(last) = page.last() {
+            woken.mark_unchanged();
+            // Postgres looks for the next page while this one is sent, and the pages before are on their way.
+            let (next, sent) = tokio::join!(after(log, at(last)), publisher.send(&page));
+            sent?;
             publisher.confirm(IN_FLIGHT).await?;
-        } else if publisher.sent > publisher.confirmed {
-            publisher.confirm(0).await?;
-        } else if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
-            // The poll also notices, on an idle shop, that the stream was wiped.
-            let mirror = Mirror::open(context).await.map_err(nats)?;
-            if mirror.position() != publisher.sent {
-                return Err(RelayError::Overtaken);
+            next?
+        } else {
+            if publisher.sent > publisher.confirmed {
+                publisher.confirm(0).await?;
+            } else if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
+                // The poll also notices, on an idle shop, that the stream was wiped.
+                let mirror = Mirror::open(context).await.map_err(nats)?;
+                if mirror.position() != publisher.sent {
+                    return Err(RelayError::Overtaken);
+                }
             }
+            woken.mark_unchanged();
+            after(log, (publisher.sent, publisher.last)).await?
+        };
+    }
+}
+
+/// An event's place, and its id where that is known.
+type Place = (u64, Option<Uuid>);
+
+fn at(recorded: &Recorded) -> Place {
+    (recorded.position, Some(recorded.event_id))
+}
+
+/// What follows an event that was sent, if that is still where it was in the log.
+async fn after(log: &Log, (sent, last): Place) -> Result<Vec<Recorded>, RelayError> {
+    let Some(last) = last else { return Ok(log.page(sent, PAGE).await?) };
+    let mut page = log.page(sent - 1, PAGE + 1).await?;
+    match page.first() {
+        Some(first) if first.event_id == last => {
+            page.remove(0);
+            Ok(page)
+        }
+        Some(_) => Err(Unlike::from(Foreign::Differs { position: sent }).into()),
+        None => {
+            let head = log.head().await?;
+            Err(Unlike::from(Foreign::Ahead { mirrored: sent, head }).into())
         }
     }
 }
@@ -169,23 +199,6 @@ struct Publisher<'a> {
 }
 
 impl Publisher<'_> {
-    /// What follows the event that was sent last, if that is still where it was in the log.
-    async fn next(&self, log: &Log) -> Result<Vec<Recorded>, RelayError> {
-        let Some(last) = self.last else { return Ok(log.page(self.sent, PAGE).await?) };
-        let mut page = log.page(self.sent - 1, PAGE + 1).await?;
-        match page.first() {
-            Some(first) if first.event_id == last => {
-                page.remove(0);
-                Ok(page)
-            }
-            Some(_) => Err(Unlike::from(Foreign::Differs { position: self.sent }).into()),
-            None => {
-                let head = log.head().await?;
-                Err(Unlike::from(Foreign::Ahead { mirrored: self.sent, head }).into())
-            }
-        }
-    }
-
     async fn send(&mut self, page: &[Recorded]) -> Result<(), RelayError> {
         let Some((last, others)) = page.split_last() else { return Ok(()) };
         let mut span = trace::page(format_args!("relay"), Kind::Producer, page);
@@ -199,7 +212,7 @@ impl Publisher<'_> {
         let (subject, headers, payload) = self.message(last)?;
         let ack = self.context.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
         self.acks.push_back((last.position, ack, span));
-        (self.sent, self.last) = (last.position, Some(last.event_id));
+        (self.sent, self.last) = at(last);
         Ok(())
     }
 

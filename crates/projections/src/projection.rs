@@ -311,8 +311,6 @@ pub(crate) async fn rows(
     }
     sqlx::query_as(&format!("SELECT key, row FROM {} WHERE key = ANY ($1)", table(view.name, generation)))
         .bind(keys)
-        // A plan made while the view is empty would scan it for ever after.
-        .persistent(false)
         .fetch_all(connection)
         .await
         .map(|rows| rows.into_iter().collect())

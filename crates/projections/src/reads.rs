@@ -106,7 +106,7 @@ impl Reads {
         ))
         .bind(key)
         .bind(V::NAME)
-        .fetch_optional(self.tables.pool())
+        .fetch_optional(self.tables.keyed())
         .await
         .map_err(unavailable)?;
         let at = At::of(found.as_ref());

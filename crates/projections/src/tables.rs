@@ -1,5 +1,6 @@
 //! Where the views' rows are: a table for each generation of each view, and which of them serves.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rentstream_infra::log::unsigned;
@@ -27,8 +28,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A handle on the views' database; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    options: PgConnectOptions,
+    options: Arc<PgConnectOptions>,
     pool: PgPool,
+    keyed: PgPool,
     teller: Teller,
 }
 
@@ -74,8 +76,9 @@ impl Tables {
             ("pg_trgm.word_similarity_threshold", "0.3"),
         ]);
         let pool = pool::open(options.clone(), connections);
+        let keyed = pool::open(planned_once(&options), connections);
         let teller = Teller::new(pool.clone());
-        Ok(Self { options, pool, teller })
+        Ok(Self { options: Arc::new(options), pool, keyed, teller })
     }
 
     /// The connections.
@@ -83,14 +86,17 @@ impl Tables {
         &self.pool
     }
 
-    /// A connection of one's own, for a statement that is sent again and again and can be done in one way only: it's planned
-    /// once.
+    /// Connections for reads by a key, which can be done in one way only: planning each would take longer than doing it.
+    pub(crate) fn keyed(&self) -> &PgPool {
+        &self.keyed
+    }
+
+    /// A connection of one's own, of the same kind.
     ///
     /// # Errors
     /// When Postgres can't be reached.
     pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        let options = self.options.clone().options([("plan_cache_mode", "force_generic_plan")]);
-        tokio::time::timeout(CONNECT, PgConnection::connect_with(&options))
+        tokio::time::timeout(CONNECT, PgConnection::connect_with(&planned_once(&self.options)))
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
@@ -153,7 +159,7 @@ impl Tables {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("3D000") => {
                 let name = self.options.get_database().unwrap_or("views").replace('"', "");
                 let mut server =
-                    PgConnection::connect_with(&self.options.clone().database("postgres")).await?;
+                    PgConnection::connect_with(&self.options.as_ref().clone().database("postgres")).await?;
                 match server.execute(format!("CREATE DATABASE \"{name}\"").as_str()).await {
                     Ok(_) => info!(name, "Made the views' database"),
                     // Another replica was quicker.
@@ -168,6 +174,11 @@ impl Tables {
         }
         MIGRATIONS.run(&self.pool).await.map_err(|error| sqlx::Error::Configuration(error.into()))
     }
+}
+
+/// As a plan is kept for whatever comes, it must not be one that scans a table because that was empty.
+fn planned_once(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")])
 }
 
 /// The table of a generation.

@@ -93,7 +93,7 @@ impl Seen {
     async fn position(&self, view: &str) -> Result<u64, Problem> {
         let row = sqlx::query("SELECT position FROM serving WHERE name = $1")
             .bind(view)
-            .fetch_optional(self.tables.pool())
+            .fetch_optional(self.tables.keyed())
             .await
             .map_err(unavailable)?;
         Ok(row.map_or(0, |row| unsigned(row.get("position"))))

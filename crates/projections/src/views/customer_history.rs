@@ -26,7 +26,7 @@ use rentstream_infra::http::docs::{text, told};
 use rentstream_infra::log::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::shown::Shown;
@@ -322,8 +322,8 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
 }
 
 /// Rows as the customer sees them. Whatever is answered of the view, by list or stream, goes through here.
-async fn answers(reads: &Reads, rows: Vec<Value>) -> Vec<Value> {
-    let mut rows: Vec<Value> = rows.into_iter().map(Shown::of).collect();
+async fn answers(reads: &Reads, rows: Vec<Row>) -> Vec<Value> {
+    let mut rows: Vec<Value> = rows.into_iter().map(|row| json!(Shown::from(row))).collect();
     reads.open(&mut rows).await;
     rows
 }

@@ -64,8 +64,7 @@ impl Moment {
                 error!(rental = %key, "The log does not have what the history's row was made of");
                 return Err(Problem::internal());
             }
-            let row = fold(events)?;
-            rows.push((requested, serde_json::to_value(row).map_err(|_| Problem::internal())?));
+            rows.extend(fold(events)?.map(|row| (requested, row)));
         }
         Ok(Found { rows, seen: position, degraded_since })
     }

@@ -73,7 +73,7 @@ pub(super) async fn of(reads: &Reads, customer: CustomerId, after: u64) -> Resul
     .bind(customer.0)
     .bind(signed(after))
     .bind(PAGE)
-    .fetch_all(reads.tables.pool())
+    .fetch_all(reads.tables.keyed())
     .await
     .map_err(unavailable)?;
     read(reads, &found).await
@@ -105,7 +105,7 @@ pub(super) async fn since(
     .bind(told.map_or(i64::MAX, |told| signed(told.position)))
     .bind(customers.iter().map(|customer| customer.0).collect::<Vec<Uuid>>())
     .bind(PAGE)
-    .fetch_all(reads.tables.pool())
+    .fetch_all(reads.tables.keyed())
     .await
     .map_err(unavailable)?;
     let place = place(&found);

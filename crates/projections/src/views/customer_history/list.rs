@@ -10,12 +10,11 @@ use rentstream_infra::http::{Positioned, Problem};
 use rentstream_infra::log::unsigned;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use sqlx::Row as _;
 
 use super::as_of::Moment;
 use super::shown::Shown;
-use super::{CustomerHistory, answers};
+use super::{CustomerHistory, Row, answers};
 use crate::paging::{Page, cursor, limit, one_of, page};
 use crate::reads::{Opened, Reads};
 use crate::view::View;
@@ -47,7 +46,7 @@ pub(super) struct Part {
 /// What was found of it.
 pub(super) struct Found {
     /// By the position of the request, one more than the limit.
-    pub(super) rows: Vec<(i64, Value)>,
+    pub(super) rows: Vec<(i64, Row)>,
     /// Up to which position this is what the log says.
     pub(super) seen: u64,
     pub(super) degraded_since: Option<DateTime<Utc>>,
@@ -70,7 +69,7 @@ pub(super) async fn list(
         None => now(&reads, &part).await?,
         Some(moment) => moment.find(&reads, &part).await?,
     };
-    let (places, rows): (Vec<i64>, Vec<Value>) = found.rows.into_iter().unzip();
+    let (places, rows): (Vec<i64>, Vec<Row>) = found.rows.into_iter().unzip();
     let rows = answers(&reads, rows).await.into_iter().map(Opened::of);
     let page = page(places.into_iter().zip(rows).collect(), limit).degraded(found.degraded_since);
     let as_of = as_of.map(|_| found.seen);
@@ -91,22 +90,28 @@ pub(super) struct History {
 async fn now(reads: &Reads, part: &Part) -> Result<Found, Problem> {
     // One statement, so rows, position and what is parked are of one moment. A customer's rows are in one slice.
     let rows = sqlx::query(
-        "SELECT (SELECT s.position FROM slices s WHERE s.view = v.name AND s.generation = v.generation
-                 AND s.slice = slice_of($1, v.slices)) AS position, r.requested_position, r.row,
-             (SELECT min(p.since) FROM parked p
-              WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1) AS degraded_since
-         FROM serving v LEFT JOIN LATERAL (
+        "SELECT v.position, v.degraded_since, r.requested_position, r.row
+         FROM (
+             SELECT s.position, (
+                 SELECT min(p.since) FROM parked p
+                 WHERE p.view = v.name AND p.generation = v.generation AND p.customer_id = $1
+             ) AS degraded_since
+             FROM views v JOIN slices s
+                 ON s.view = v.name AND s.generation = v.generation AND s.slice = slice_of($1, v.slices)
+             WHERE v.name = 'customer-history' AND v.state = 'serving'
+             OFFSET 0 -- Once, and not again for each row.
+         ) v LEFT JOIN LATERAL (
              SELECT h.requested_position, h.row FROM customer_history h
              WHERE h.customer_id = $1 AND h.requested_position < $2 AND ($3::text IS NULL OR h.status = $3)
              ORDER BY h.requested_position DESC LIMIT $4
          ) r ON true
-         WHERE v.name = 'customer-history' ORDER BY r.requested_position DESC",
+         ORDER BY r.requested_position DESC",
     )
     .bind(part.customer.0)
     .bind(part.before)
     .bind(&part.status)
     .bind(part.limit + 1)
-    .fetch_all(reads.tables.pool())
+    .fetch_all(reads.tables.keyed())
     .await
     .map_err(unavailable)?;
     Ok(Found {

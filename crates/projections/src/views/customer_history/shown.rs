@@ -5,7 +5,6 @@ use rentstream_domain::rental::Rental;
 use rentstream_domain::{CustomerId, ItemId, Money, RentalId, Sealed};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::{Delivery, Ordered, Payment, Row, Times};
 use crate::views::payments::detail;
@@ -54,13 +53,6 @@ struct Paid {
     payment: Payment,
     /// What a declined payment means, for a person.
     detail: Option<&'static str>,
-}
-
-impl Shown {
-    /// A stored row as it's shown; null if it can't be read.
-    pub(super) fn of(row: Value) -> Value {
-        serde_json::from_value(row).map_or(Value::Null, |row: Row| json!(Self::from(row)))
-    }
 }
 
 impl From<Row> for Shown {

@@ -5,6 +5,7 @@ use rentstream_domain::stock::Terms;
 use super::{CustomerHistory, Row, Shown};
 use crate::fixtures::*;
 use crate::view::View;
+use serde_json::json;
 
 const LOAN: Terms = Terms::Loan { days: 7 };
 
@@ -36,7 +37,7 @@ proptest! {
 #[test]
 fn a_cancelled_rental_shows_delivery_off_and_money_back() {
     let row = row::<CustomerHistory>(&cancelled_while_under_way().concat());
-    let shown = Shown::of(serde_json::to_value(row).unwrap());
+    let shown = json!(Shown::from(row));
     assert_eq!(shown["status"], "cancelled");
     assert_eq!(shown["payment"]["status"], "refunded");
     assert_eq!(shown["delivery"]["status"], "cancelled");
