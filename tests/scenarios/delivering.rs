@@ -5,6 +5,20 @@ use rentstream_tests::shop::{HOME, card, order};
 use rentstream_tests::{Rental, World, book, bouquet, car, ebook};
 use serde_json::{Value, json};
 
+/// Whether the events of a rental, or of what is its, came in one commit.
+async fn in_one_commit(world: &World, rental: &Rental, names: [&str; 2]) -> bool {
+    let id = rental.id.to_string();
+    let events = world.all_events().await;
+    let recorded = names.map(|name| {
+        let of_it = |payload: &str, aggregate: &str| aggregate == id || payload.contains(&id);
+        let found = events
+            .iter()
+            .find(|event| event.event_type == name && of_it(event.payload.get(), &event.aggregate_id));
+        found.unwrap().recorded_at
+    });
+    recorded[0] == recorded[1]
+}
+
 #[tokio::test]
 async fn an_accepted_rental_starts_one_delivery_to_the_address_given() {
     let world = World::shared().await;
@@ -21,6 +35,7 @@ async fn an_accepted_rental_starts_one_delivery_to_the_address_given() {
         assert_eq!(row["delivery"]["address"], address);
         assert_eq!(row["delivery"]["delivery_id"], json!(rental.delivery));
         assert_eq!(world.count(rental.id, "DeliveryStarted").await, 1);
+        assert!(in_one_commit(&world, rental, ["RentalAccepted", "DeliveryStarted"]).await);
     }
 }
 
@@ -54,6 +69,7 @@ async fn the_couriers_word_makes_the_rental_delivered() {
     world.settle().await;
     assert_eq!(world.count(rental.id, "DeliveryCompleted").await, 1);
     assert_eq!(world.count(rental.id, "RentalDelivered").await, 1);
+    assert!(in_one_commit(&world, &rental, ["DeliveryCompleted", "RentalDelivered"]).await);
 }
 
 #[tokio::test]

@@ -19,9 +19,11 @@ use rentstream_infra::store::{Keep, StoreError};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::Writes;
+use crate::followed::{Followed, Then};
 use crate::intent::Intent;
 
 /// Nobody is told to stay away for longer, whatever the clocks say.
@@ -119,6 +121,24 @@ pub struct Order<A: Aggregate, T> {
     pub about: Option<Uuid>,
 }
 
+impl<A: Aggregate<Command: Clone>, T> Clone for Order<A, T> {
+    fn clone(&self) -> Self {
+        let Self { id, command, body, about } = self;
+        Self { id: *id, command: command.clone(), body: body.clone(), about: *about }
+    }
+}
+
+/// What is kept for a repeat. A refusal is an answer too: what was refused once isn't done by a repeat.
+fn kept<const STATUS: u16>(done: Result<impl Serialize, &Refusal>) -> Keep {
+    match done {
+        Ok(says) => Keep::Answer(STATUS, json!(says).to_string()),
+        Err(refusal) => {
+            let problem = Problem::from(*refusal);
+            Keep::Answer(problem.status.as_u16(), problem.body().to_string())
+        }
+    }
+}
+
 impl Writes {
     /// Sends a command and answers it; or answers as the first time.
     ///
@@ -135,13 +155,68 @@ impl Writes {
         A::Command: Clone + Send,
         A::Error: Into<Refusal>,
     {
-        let store = self.driver.store();
+        let Order { id, command, body: tell, about } = order;
+        let context = intent.context(about);
+        self.answer_once(intent, body, async |key| {
+            let tell_too = tell.clone();
+            let keep =
+                move |decided: Result<&A, &Refusal>| kept::<STATUS>(decided.map(|done| tell_too(done)));
+            let claiming = key.map(|key| intent.claiming(key, body, keep));
+            let tell = move |aggregate: &A| tell(aggregate);
+            let done = self.driver.store().decide(id, command, &context, claiming, tell).await?;
+            Ok((done.says, done.position))
+        })
+        .await
+    }
+
+    /// As [`Writes::once`], and a process takes the rental along in the same commit. If that can't be, it's left to the
+    /// process, and the command goes alone.
+    ///
+    /// # Errors
+    /// See [`Writes::once`].
+    pub async fn once_followed<A, T: Serialize + Send + 'static, const STATUS: u16>(
+        &self,
+        intent: &Intent,
+        body: &[u8],
+        order: Order<A, T>,
+        then: Then<A>,
+    ) -> Result<Answer<T, STATUS>, Problem>
+    where
+        A: Aggregate<Services = ()> + 'static,
+        A::Command: Clone + Send,
+        A::Error: Into<Refusal>,
+    {
         let context = intent.context(order.about);
-        let body_of = order.body.clone();
-        let tell = move |aggregate: &A| body_of(aggregate);
+        let answered = self
+            .answer_once(intent, body, async |key| {
+                let keep = |told: Result<&Result<T, Refusal>, &Refusal>| {
+                    kept::<STATUS>(told.and_then(|told| told.as_ref()))
+                };
+                let claiming = key.map(|key| intent.claiming(key, body, keep));
+                let course = Followed { order: order.clone(), then, context, driver: self.driver.clone() };
+                let (told, position) = self.driver.store().run(course, claiming).await?;
+                Ok((told?, position))
+            })
+            .await;
+        match answered {
+            Err(problem) if problem.kind == "unreadable-event" => {
+                warn!(process = then.process.name, why = problem.detail, "Left to the process");
+                self.once(intent, body, order).await
+            }
+            answered => answered,
+        }
+    }
+
+    /// Sends what claims a key, if there's one; or answers as the first time.
+    async fn answer_once<T: Serialize, const STATUS: u16>(
+        &self,
+        intent: &Intent,
+        body: &[u8],
+        send: impl AsyncFnOnce(Option<&str>) -> Result<(T, u64), StoreError>,
+    ) -> Result<Answer<T, STATUS>, Problem> {
         let Some(key) = &intent.key else {
-            let done = store.decide(order.id, order.command, &context, None, tell).await?;
-            return Ok(Answer::done(&done.says, done.position));
+            let (says, position) = send(None).await?;
+            return Ok(Answer::done(&says, position));
         };
         let _turn = self.turn(intent, key).await;
         // A key that is new here is new everywhere, but for what other replicas have answered: the commit finds that out.
@@ -150,18 +225,8 @@ impl Writes {
         {
             return again(answered);
         }
-        let body_of = order.body;
-        let keep = move |decided: Result<&A, &Refusal>| match decided {
-            Ok(aggregate) => Keep::Answer(STATUS, json!(body_of(aggregate)).to_string()),
-            // A refusal is an answer too: what was refused once isn't done by a repeat.
-            Err(refusal) => {
-                let problem = Problem::from(*refusal);
-                Keep::Answer(problem.status.as_u16(), problem.body().to_string())
-            }
-        };
-        let claiming = intent.claiming(key, body, keep);
-        match store.decide(order.id, order.command, &context, Some(claiming), tell).await {
-            Ok(done) => Ok(Answer::done(&done.says, done.position)),
+        match send(Some(key)).await {
+            Ok((says, position)) => Ok(Answer::done(&says, position)),
             Err(error @ StoreError::Overloaded) => Err(error.into()),
             // Another replica was quicker, or this one before it was started again.
             Err(error) => match self.answered(intent, key, body).await? {

@@ -25,11 +25,12 @@ use rentstream_infra::store::{Aggregates, Known, Need, StoreError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use tracing::{Instrument, Span, warn};
+use tracing::{Instrument, Span};
 
 use crate::Writes;
 use crate::answers::{Taken, ThisRental};
 use crate::fields::Paying;
+use crate::followed::Then;
 use crate::intent::Intent;
 use crate::journeys::Begin;
 use crate::once::{Answer, Order};
@@ -267,13 +268,8 @@ async fn give_back(
         body: Arc::new(move |rental: &Rental| ThisRental { rental_id: id, status: rental.status() }),
         about: Some(id.0),
     };
-    let mut answer = writes.once(&intent, b"", order).await?;
-    let context = intent.context(Some(id.0));
-    match writes.driver.drive(&returning::PROCESS, id, &context).await {
-        Ok(rest) => answer.position = answer.position.max(rest.position),
-        Err(error) => warn!(rental_id = %id, %error, "Left to the returning process"),
-    }
-    Ok(answer)
+    let then = Then { process: returning::PROCESS, whose: |id, _| Some(RentalId(id)) };
+    writes.once_followed(&intent, b"", order, then).await
 }
 
 impl Writes {

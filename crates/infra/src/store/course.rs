@@ -109,7 +109,11 @@ impl Aggregates<'_> {
         self.cut
     }
 
-    fn decide<A>(
+    /// As [`Aggregates::send`], to an aggregate of this type.
+    ///
+    /// # Errors
+    /// See [`Aggregates::send`].
+    pub fn decide<A>(
         &mut self,
         id: Uuid,
         command: A::Command,
