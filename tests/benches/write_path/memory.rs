@@ -27,9 +27,9 @@ const CONNECTIONS: usize = 256;
 /// How long each phase of load takes, in seconds.
 const PHASE: u64 = 2;
 /// How long it may take to make the streams.
-const MAKING: Duration = Duration::from_secs(120);
+const MAKING: Duration = Duration::from_secs(300);
 /// How long it may take to ask for every stream once, in seconds.
-const ALL: u64 = 90;
+const ALL: u64 = 200;
 /// Megabytes to stay under.
 const UNDER: f64 = 200.0;
 
