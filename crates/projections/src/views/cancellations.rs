@@ -77,12 +77,8 @@ enum Step {
 impl View for Cancellations {
     const NAME: &'static str = "cancellations";
     const VERSION: i32 = 1;
-    const COLUMNS: &'static [(&'static str, &'static str)] = &[
-        ("rental_id", "uuid"),
-        ("customer_id", "uuid"),
-        ("status", "text"),
-        ("requested_position", "bigint"),
-    ];
+    const COLUMNS: &'static [(&'static str, &'static str)] =
+        &[("customer_id", "uuid"), ("status", "text"), ("requested_position", "bigint")];
     const INDEXES: &'static [&'static str] = &[
         "(requested_position DESC)",
         "(status, requested_position DESC)",
@@ -204,7 +200,7 @@ async fn list(
     let part = Part {
         newest_by: "requested_position",
         filters: vec![
-            ("rental_id", "uuid", asked.rental_id.map(|id| id.to_string())),
+            ("key", "uuid", asked.rental_id.map(|id| id.to_string())),
             ("status", "text", one_of("status", asked.status, &STATUSES)?),
             ("customer_id", "uuid", caller.only_own()?),
         ],

@@ -56,13 +56,9 @@ impl View for Payments {
     const NAME: &'static str = "payments";
     const VERSION: i32 = 2;
     const COLUMNS: &'static [(&'static str, &'static str)] =
-        &[("rental_id", "uuid"), ("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
-    const INDEXES: &'static [&'static str] = &[
-        "(first_position DESC)",
-        "(status, first_position DESC)",
-        "(rental_id)",
-        "(customer_id, first_position DESC)",
-    ];
+        &[("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
+    const INDEXES: &'static [&'static str] =
+        &["(first_position DESC)", "(status, first_position DESC)", "(customer_id, first_position DESC)"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -174,7 +170,8 @@ async fn list(
     let part = Part {
         newest_by: "first_position",
         filters: vec![
-            ("rental_id", "uuid", asked.rental_id.map(|id| id.to_string())),
+            // It follows from the rental which payment is its.
+            ("key", "uuid", asked.rental_id.map(|id| PaymentId::of(RentalId(id)).to_string())),
             ("status", "text", one_of("status", asked.status, &STATUSES)?),
             ("customer_id", "uuid", caller.only_own()?),
         ],
