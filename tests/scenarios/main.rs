@@ -5,6 +5,7 @@ mod acceptance;
 mod bad_input;
 mod bonus;
 mod cancelling;
+mod clustered;
 mod crashing;
 mod delivering;
 mod deployed;

@@ -6,8 +6,8 @@
 //! Reading order: [`world`] (a running system) and [`replica`] (one of its processes), [`gateway`] (what stands before them), [`client`], [`at_once`] and [`watching`] (asking it), [`shop`]
 //! (what scenarios speak of: customers, items, rentals), [`state`] (what databases and gateway say, and
 //! [`World::settle`]), [`identity`] (who signs tokens elsewhere), [`endpoints`] (where notices arrive), [`prometheus`]
-//! (who asks for its metrics), [`collector`] (who receives its traces), [`authority`] and [`nats`] (servers that are
-//! particular); below lie
+//! (who asks for its metrics), [`collector`] (who receives its traces), [`authority`], [`nats`] and [`cluster`] (servers that
+//! are particular); below lie
 //! [`keeper`] (children that die with us) and [`servers`] (what all worlds share). [`reading`] is the read side alone, in this process.
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +18,7 @@
 pub mod at_once;
 pub mod authority;
 pub mod client;
+pub mod cluster;
 pub mod collector;
 pub mod endpoints;
 pub mod gateway;

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::World;
 use crate::keeper::Running;
-use crate::world::free_port;
+use crate::world::{LOOK, PATIENCE, free_port};
 
 /// Starts one with JetStream and this configuration beside, in a folder of the world's; gives it with its host and
 /// port.
@@ -16,9 +16,20 @@ pub async fn start(
     configuration: &str,
     environment: &[(String, String)],
 ) -> (Running, String) {
-    let folder = world.folder().join(name);
-    std::fs::create_dir_all(&folder).unwrap();
-    let (address, store) = (format!("127.0.0.1:{}", free_port()), folder.join("store"));
+    let address = format!("127.0.0.1:{}", free_port());
+    let running = start_at(&world.folder().join(name), &address, configuration, environment).await;
+    (running, address)
+}
+
+/// As [`start`], at an address and in a folder of one's own; what the folder has of an earlier one goes on.
+pub(crate) async fn start_at(
+    folder: &Path,
+    address: &str,
+    configuration: &str,
+    environment: &[(String, String)],
+) -> Running {
+    std::fs::create_dir_all(folder).unwrap();
+    let store = folder.join("store");
     let configuration = format!(
         "listen: \"{address}\"\njetstream {{ store_dir: {store:?}, max_file: 8GB }}\n{configuration}\n"
     );
@@ -27,7 +38,13 @@ pub async fn start(
     let server =
         ["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(|place| Path::new(place).join("nats-server"));
     let server = server.iter().find(|path| path.exists()).unwrap();
-    let running = Running::start(server, &["-c", file.to_str().unwrap()], environment, &folder.join("log"));
-    world.until("the nats-server answers", || async { TcpStream::connect(&address).await.ok() }).await;
-    (running, address)
+    let mut running = Running::start(server, &["-c", file.to_str().unwrap()], environment, &folder.join("log"));
+    let answers = async {
+        while TcpStream::connect(address).await.is_err() {
+            assert!(running.ended().is_none(), "{}", running.log_tail());
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answers).await.expect("the nats-server answers");
+    running
 }

@@ -23,13 +23,17 @@ pub const SECRET: &str = "a secret that only scenarios know, 32 or more";
 /// Whatever a scenario waits for must have come by then.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(15);
+pub(crate) const LOOK: Duration = Duration::from_millis(15);
 
 /// A port where nobody listens, and none that the system gives to whoever connects: it stays free.
 pub fn free_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(10_240..30_000))
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
+}
+
+fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("world-").tempdir_in(servers::folder()).unwrap()
 }
 
 /// A handle on a running system; tells where it is and what this scenario has seen of it.
@@ -105,9 +109,23 @@ impl World {
 
     /// As [`World::of_roles`], on databases that are elsewhere.
     pub async fn of_roles_on(log_url: &str, views_url: &str, roles: &[&str]) -> Self {
+        Self::with_roles(roles, async |settings| Self::on(log_url, views_url, settings).await).await
+    }
+
+    /// As [`World::of_roles`], on a NATS that is elsewhere and with these settings beside the usual ones.
+    pub async fn with_nats(nats_url: &str, more: &[(&str, &str)], roles: &[&str]) -> Self {
+        let (log, views) = Self::databases().await;
+        let made = async |settings: &[(&str, &str)]| {
+            servers::executable().await;
+            Self::made(&log, &views, nats_url, None, folder(), &[settings, more].concat())
+        };
+        Self::with_roles(roles, made).await
+    }
+
+    async fn with_roles(roles: &[&str], made: impl AsyncFnOnce(&[(&str, &str)]) -> Self) -> Self {
         let gateway = servers::sandbox().await;
         let settings = [("PAYMENT_GATEWAY_URL", &*gateway), ("PAYMENT_GATEWAY_KEY", "sk_test_scenarios")];
-        let world = Self::on(log_url, views_url, &settings).await;
+        let world = made(&settings).await;
         world.serves("gateway", &gateway);
         let migrated = world.run(&["migrate"]).await;
         assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
@@ -143,15 +161,27 @@ impl World {
     /// As [`World::bare`], on databases that are elsewhere.
     pub async fn on(log_url: &str, views_url: &str, settings: &[(&str, &str)]) -> Self {
         servers::executable().await;
-        let folder = tempfile::Builder::new().prefix("world-").tempdir_in(servers::folder()).unwrap();
+        let folder = folder();
         let nats = start_nats(&folder.path().join("nats")).await.unwrap();
+        let url = nats.url();
+        Self::made(log_url, views_url, &url, Some(nats), folder, settings)
+    }
+
+    fn made(
+        log_url: &str,
+        views_url: &str,
+        nats_url: &str,
+        nats: Option<Nats>,
+        folder: TempDir,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let system = System {
             log_url: log_url.to_owned(),
             views_url: views_url.to_owned(),
-            nats_url: nats.url(),
+            nats_url: nats_url.to_owned(),
             settings: settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             folder,
-            inner: Mutex::new(Inner { nats: Some(nats), ..Inner::default() }),
+            inner: Mutex::new(Inner { nats, ..Inner::default() }),
         };
         Self::of(Arc::new(system))
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-pub use mirror::{Foreign, Mirror, Unlike};
+pub use mirror::{Foreign, Kept, Mirror, Unlike};
 
 use crate::log::{Log, Recorded, pause};
 use crate::metrics::{METRICS, gauge};
@@ -70,9 +70,9 @@ fn context(client: async_nats::Client) -> Context {
 /// Makes a new stream from the log, in place of the one that's there.
 ///
 /// # Errors
-/// When NATS or the log can't be reached.
-pub async fn reset(log: &Log, client: async_nats::Client, max_bytes: i64) -> Result<(), Unlike> {
-    Mirror::reset(&context(client), log, max_bytes).await
+/// When NATS or the log can't be reached, or there are too few servers.
+pub async fn reset(log: &Log, client: async_nats::Client, kept: Kept) -> Result<(), Unlike> {
+    Mirror::reset(&context(client), log, kept).await
 }
 
 /// Relays until shutdown. What fails is tried again; nothing that fails here loses an event.
@@ -82,7 +82,7 @@ pub async fn reset(log: &Log, client: async_nats::Client, max_bytes: i64) -> Res
 pub async fn run(
     log: Log,
     client: async_nats::Client,
-    max_bytes: i64,
+    kept: Kept,
     shutdown: CancellationToken,
 ) -> Result<(), Foreign> {
     let context = context(client);
@@ -90,7 +90,7 @@ pub async fn run(
     while !shutdown.is_cancelled() {
         let ended = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            ended = relay(&log, &context, max_bytes, &mut failures) => ended,
+            ended = relay(&log, &context, kept, &mut failures) => ended,
         };
         failures += 1;
         match ended {
@@ -113,11 +113,11 @@ pub async fn run(
 async fn relay(
     log: &Log,
     context: &Context,
-    max_bytes: i64,
+    kept: Kept,
     failures: &mut u32,
 ) -> Result<std::convert::Infallible, RelayError> {
     let mut woken = log.woken();
-    let mirror = Mirror::ensure(context, log, max_bytes).await?;
+    let mirror = Mirror::ensure(context, log, kept).await?;
     let (position, last) = (mirror.position(), mirror.compare(log).await?);
     let head = log.head().await?;
     info!(position, head, base = mirror.base, "Relaying from what the stream holds");

@@ -27,6 +27,7 @@ pub use traces::Traces;
 use crate::clock::Clock;
 use crate::http::Limits;
 use crate::notices::{self, Channel};
+use crate::relay::Kept;
 
 /// Ten years, in seconds.
 const MOST_AHEAD: u64 = 315_360_000;
@@ -75,7 +76,8 @@ pub struct Settings {
     /// `RENTSTREAM_NOTICE_PATIENCE`, seconds (21600): how long a notice is tried before it's given up.
     pub notice_patience: Duration,
     /// `RENTSTREAM_STREAM_MAX_BYTES` (1 GiB): what JetStream keeps; older events are read from Postgres.
-    pub stream_max_bytes: i64,
+    /// `RENTSTREAM_STREAM_REPLICAS` (1): on how many of its servers.
+    pub stream: Kept,
     /// `RENTSTREAM_LOG_FORMAT`: `text` or `json`.
     pub log_format: LogFormat,
     /// `RUST_LOG`: what is logged, as tracing's `EnvFilter` reads it.
@@ -195,7 +197,7 @@ impl Settings {
             data: parse(&get, &list::DATA)?,
             database_url: url(&get, &list::DATABASE_URL, &postgres)?,
             views_database_url: url(&get, &list::VIEWS_DATABASE_URL, &postgres)?,
-            nats_url: url(&get, &list::NATS_URL, &["nats://", "tls://"])?,
+            nats_url: nats::addresses(&get)?,
             nats_tls: nats::tls(&get)?,
             jwt_secret,
             oidc: Oidc::from(&get)?,
@@ -219,7 +221,10 @@ impl Settings {
             },
             channels: notices::configured(&get)?,
             notice_patience: seconds(&get, &list::NOTICE_PATIENCE, 1..=604_800)?,
-            stream_max_bytes: within(&get, &list::STREAM_MAX_BYTES, 1 << 20..=1 << 50)?.cast_signed(),
+            stream: Kept {
+                max_bytes: within(&get, &list::STREAM_MAX_BYTES, 1 << 20..=1 << 50)?.cast_signed(),
+                replicas: replicas(&get, &list::STREAM_REPLICAS)?,
+            },
             log_format: parse(&get, &list::LOG_FORMAT)?,
             log: parse(&get, &list::LOG)?,
             traces: Traces::from(&get)?,
@@ -248,14 +253,24 @@ fn seconds(get: Get<'_>, setting: &Setting, range: RangeInclusive<u64>) -> Resul
     Ok(Duration::from_secs(within(get, setting, range)?))
 }
 
+/// An odd number, as a majority must be there: an even one bears no more losses than one less.
+fn replicas(get: Get<'_>, setting: &Setting) -> Result<usize, SettingError> {
+    let value: usize = parse(get, setting)?;
+    if [1, 3, 5].contains(&value) { Ok(value) } else { Err(SettingError::value(setting, value.to_string())) }
+}
+
 /// An address may hold a password, so it isn't repeated in the error.
 fn url(get: Get<'_>, setting: &Setting, schemes: &[&str]) -> Result<Option<String>, SettingError> {
     match get(setting) {
-        Some(value) if !schemes.iter().any(|scheme| value.starts_with(scheme)) => {
+        Some(value) if !begins(&value, schemes) => {
             Err(SettingError::new(setting, "not such an address"))
         }
         value => Ok(value),
     }
+}
+
+fn begins(address: &str, schemes: &[&str]) -> bool {
+    schemes.iter().any(|scheme| address.starts_with(scheme))
 }
 
 impl FromStr for LogFormat {

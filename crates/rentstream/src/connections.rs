@@ -63,8 +63,8 @@ pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
 /// Connects to NATS. One that is away is looked for in the background, one that refuses us isn't.
 pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
     let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
-    let (options, address) = dial(settings, url)?;
-    if let Ok(answer) = timeout(ANSWER, options.connect(&address)).await {
+    let (options, addresses) = dial(settings, url)?;
+    if let Ok(answer) = timeout(ANSWER, options.connect(&addresses)).await {
         match answer {
             Ok(client) => return Ok(client),
             Err(error) => {
@@ -74,12 +74,12 @@ pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
             }
         }
     }
-    let (options, address) = dial(settings, url)?;
-    options.retry_on_initial_connect().connect(address).await.context("NATS_URL")
+    let (options, addresses) = dial(settings, url)?;
+    options.retry_on_initial_connect().connect(addresses).await.context("NATS_URL")
 }
 
-fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, String)> {
-    let (options, address) = login(url)?;
+fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, Vec<String>)> {
+    let (options, addresses) = login(url)?;
     let options = match settings.nats_tls.clone() {
         Some(tls) => options.require_tls(true).tls_client_config(tls),
         None => options,
@@ -92,24 +92,34 @@ fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, S
             async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
             _ => {}
         });
-    Ok((options, address))
+    Ok((options, addresses))
 }
 
-/// Who logs in to NATS: the address' user and password, or a token in place of both. The address goes on without
+/// Who logs in to NATS: the addresses' user and password, or a token in place of both. The addresses go on without
 /// them, as async-nats neither uses nor hides them there.
-fn login(url: &str) -> Result<(async_nats::ConnectOptions, String)> {
-    let mut address: reqwest::Url = url.parse().context("NATS_URL")?;
+fn login(urls: &str) -> Result<(async_nats::ConnectOptions, Vec<String>)> {
+    let mut addresses = Vec::new();
+    let mut logins = Vec::new();
+    for url in urls.split(',') {
+        let mut address: reqwest::Url = url.trim().parse().context("NATS_URL")?;
+        if !address.username().is_empty() {
+            logins.push((address.username().to_owned(), address.password().map(str::to_owned)));
+        }
+        let stripped = address.set_username("").and_then(|()| address.set_password(None));
+        stripped.map_err(|()| anyhow!("NATS_URL names no host"))?;
+        addresses.push(address.into());
+    }
+    logins.dedup();
     let plain = |text: &str| {
         let decoded = percent_encoding::percent_decode_str(text).decode_utf8();
         decoded.map(Cow::into_owned).map_err(|_| anyhow!("NATS_URL: who logs in is not UTF-8"))
     };
     let options = async_nats::ConnectOptions::new();
-    let options = match (address.username(), address.password()) {
-        ("", _) => options,
-        (token, None) => options.token(plain(token)?),
-        (user, Some(password)) => options.user_and_password(plain(user)?, plain(password)?),
+    let options = match &*logins {
+        [] => options,
+        [(token, None)] => options.token(plain(token)?),
+        [(user, Some(password))] => options.user_and_password(plain(user)?, plain(password)?),
+        _ => bail!("NATS_URL names more than one who logs in; it should be the same one in each address"),
     };
-    let stripped = address.set_username("").and_then(|()| address.set_password(None));
-    stripped.map_err(|()| anyhow!("NATS_URL names no host"))?;
-    Ok((options, address.into()))
+    Ok((options, addresses))
 }

@@ -225,7 +225,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
     tasks.spawn(sampling::relay(log.clone(), shutdown.clone()));
-    let relayed = mirror::run(log, nats, settings.stream_max_bytes, shutdown.clone()).await;
+    let relayed = mirror::run(log, nats, settings.stream, shutdown.clone()).await;
     shutdown.cancel();
     finish(&tasks).await;
     Ok(relayed?)
@@ -233,7 +233,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
 
 async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
     let (log, nats) = (log(&settings).await?, nats(&settings).await?);
-    unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream_max_bytes).await?) }).await?;
+    unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream).await?) }).await?;
     println!("a new stream is made; a relay fills it from the log, and readers keep their places");
     Ok(())
 }

@@ -16,6 +16,7 @@ use rentstream_domain::processes;
 use rentstream_infra::feed::Source;
 use rentstream_infra::log::{Log, pause};
 use rentstream_infra::metrics::sampling;
+use rentstream_infra::relay::Kept;
 use rentstream_infra::settings::Settings;
 use rentstream_infra::{place, relay as mirror, sandbox, servers};
 use rentstream_projections::reads::Reads;
@@ -192,7 +193,7 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     tasks.spawn(log.clone().listen(background.clone()));
     tasks.spawn(log.clone().purge(settings.idempotency_keep, background.clone()));
     tasks.spawn(sampling::relay(log.clone(), background.clone()));
-    tasks.spawn(relay(log.clone(), nats.clone(), settings.stream_max_bytes, background.clone()));
+    tasks.spawn(relay(log.clone(), nats.clone(), settings.stream, background.clone()));
     tasks.spawn(sampling::processes(log.clone(), background.clone()));
     tasks.spawn(rentstream_projections::sampling::views(tables.clone(), log.clone(), background.clone()));
     tasks.spawn(reads.clone().listen(background.clone()));
@@ -218,9 +219,9 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
 }
 
 /// The relay. One that refuses to publish doesn't stop the shop, and begins when the stream is made anew.
-async fn relay(log: Log, nats: async_nats::Client, max_bytes: i64, shutdown: CancellationToken) {
+async fn relay(log: Log, nats: async_nats::Client, kept: Kept, shutdown: CancellationToken) {
     let mut said = None;
-    while let Err(foreign) = mirror::run(log.clone(), nats.clone(), max_bytes, shutdown.clone()).await {
+    while let Err(foreign) = mirror::run(log.clone(), nats.clone(), kept, shutdown.clone()).await {
         if said.as_ref() != Some(&foreign) {
             error!("{foreign}");
         }

@@ -27,7 +27,7 @@ const BURST: usize = 10_000 / LESS;
 /// How long each sample of the stock library takes.
 const SAMPLE: Duration = Duration::from_secs(5);
 /// Bytes of the stream; more than is published.
-const STREAM: i64 = 4 << 30;
+const STREAM: relay::Kept = relay::Kept::once(4 << 30);
 /// How many times the stock library is to be reached.
 const TIMES: f64 = 30.0;
 

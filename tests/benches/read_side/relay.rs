@@ -25,6 +25,7 @@ const WINDOW: usize = 1_000;
 const YARDSTICK: &str = "BENCH";
 /// Bytes of a stream; more than is published.
 const MOST: i64 = 3 << 30;
+const KEPT: relay::Kept = relay::Kept::once(MOST);
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a backlog may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -79,12 +80,12 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
 
 /// Events per second until the stream has all of the log.
 async fn drain(log: &Log, empty: &Log, head: u64, client: &Client) -> Result<f64> {
-    relay::reset(empty, client.clone(), MOST).await?;
+    relay::reset(empty, client.clone(), KEPT).await?;
     let context = jetstream::new(client.clone());
     let mut stream = context.get_stream(STREAM).await?;
     let over = CancellationToken::new();
     let began = Instant::now();
-    let relaying = tokio::spawn(relay::run(log.clone(), client.clone(), MOST, over.clone()));
+    let relaying = tokio::spawn(relay::run(log.clone(), client.clone(), KEPT, over.clone()));
     while stream.info().await?.state.last_sequence < head {
         if began.elapsed() > PATIENCE || relaying.is_finished() {
             bail!("the relay doesn't come to the log's end");

@@ -68,7 +68,7 @@ async fn a_reader_catches_up_from_the_log_and_goes_on_from_the_stream() {
     let (_server, client, _folder) = nats().await;
     fill(&log, 1_200).await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     read_to(&mut feed, 0, 1_200).await;
@@ -84,7 +84,7 @@ async fn readers_of_one_process_share_one_consumer_and_each_event() {
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let (source, context) = (Source::start(log.clone(), Some(client.clone())), jetstream::new(client));
     let position = go_live(&log, &source, &context).await;
     fill(&log, 50).await;
@@ -129,7 +129,7 @@ async fn a_reader_goes_on_from_the_log_while_nats_is_away() {
     let log = log().await;
     let (server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     let position = go_live(&log, &source, &jetstream::new(client)).await;
@@ -145,7 +145,7 @@ async fn a_reader_goes_on_from_the_log_while_the_relay_stands_still() {
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     let position = go_live(&log, &source, &jetstream::new(client)).await;
@@ -171,7 +171,7 @@ async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
     let log = log().await;
     let (server, client, folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), 64 << 20, shutdown.clone()));
+    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let context = jetstream::new(client);
     let position = go_live(&log, &source, &context).await;

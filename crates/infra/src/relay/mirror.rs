@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, Info, LastRawMessageErrorKind, StorageType};
 use async_nats::jetstream::{self, Context};
 use tracing::info;
 use uuid::Uuid;
@@ -15,6 +16,22 @@ use crate::log::{Log, Recorded, signed};
 const BACKLOG: u64 = 100_000;
 /// JetStream keeps events for two weeks at most; older ones are read from Postgres.
 const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How much of the log the stream keeps, and on how many servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes on each of them.
+    pub max_bytes: i64,
+    /// How many servers have a copy each.
+    pub replicas: usize,
+}
+
+impl Kept {
+    /// So much on a single server.
+    pub const fn once(max_bytes: i64) -> Self {
+        Self { max_bytes, replicas: 1 }
+    }
+}
 
 /// The stream mirrors another log than this one, as after a restore of the log to an earlier moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +72,17 @@ pub enum Unlike {
     /// The stream can't be read.
     #[error("JetStream: {0}")]
     Nats(String),
+    /// There aren't so many servers.
+    #[error(
+        "RENTSTREAM_STREAM_REPLICAS is {replicas}, but NATS can't keep the stream {STREAM} on {replicas} servers: \
+         {why}. Let NATS be a cluster of {replicas} servers with JetStream or more, all of them up, or set fewer"
+    )]
+    TooFewServers {
+        /// How many are asked for.
+        replicas: usize,
+        /// What NATS says.
+        why: String,
+    },
 }
 
 /// What a mirror holds: JetStream's stream and how its sequences map to positions.
@@ -120,25 +148,30 @@ impl Mirror {
         }
     }
 
-    /// Finds the stream or makes it, as large as it's to be.
-    pub(super) async fn ensure(context: &Context, log: &Log, max_bytes: i64) -> Result<Self, Unlike> {
-        let nats = |error: &dyn std::fmt::Display| Unlike::Nats(error.to_string());
+    /// Finds the stream or makes it, kept as it's to be.
+    pub(super) async fn ensure(context: &Context, log: &Log, kept: Kept) -> Result<Self, Unlike> {
         match context.get_stream(STREAM).await {
-            Ok(stream) => {
-                let mut config = stream.cached_info().config.clone();
-                if config.max_bytes != max_bytes {
-                    config.max_bytes = max_bytes;
-                    context.update_stream(config).await.map_err(|error| nats(&error))?;
-                    info!(max_bytes, "The stream {STREAM} keeps so many bytes from now on");
-                }
-            }
-            Err(error) if missing(&error) => Self::make(context, log, max_bytes).await?,
-            Err(error) => return Err(nats(&error)),
+            Ok(stream) => Self::fit(context, stream.cached_info(), kept).await?,
+            Err(error) if missing(&error) => Self::make(context, log, kept).await?,
+            Err(error) => return Err(Unlike::Nats(error.to_string())),
         }
         Self::open(context).await.map_err(Unlike::Nats)
     }
 
-    async fn make(context: &Context, log: &Log, max_bytes: i64) -> Result<(), Unlike> {
+    async fn fit(context: &Context, info: &Info, kept: Kept) -> Result<(), Unlike> {
+        let Kept { max_bytes, replicas } = kept;
+        possible(info, kept)?;
+        let mut config = info.config.clone();
+        if (config.max_bytes, config.num_replicas) != (max_bytes, replicas) {
+            (config.max_bytes, config.num_replicas) = (max_bytes, replicas);
+            context.update_stream(config).await.map_err(|error| refused(&error, kept))?;
+            info!(max_bytes, replicas, "The stream {STREAM} is kept so from now on");
+        }
+        Ok(())
+    }
+
+    async fn make(context: &Context, log: &Log, kept: Kept) -> Result<(), Unlike> {
+        let Kept { max_bytes, replicas } = kept;
         let base = log.head().await?.saturating_sub(BACKLOG);
         let config = Config {
             name: STREAM.to_owned(),
@@ -148,14 +181,15 @@ impl Mirror {
             subjects: vec!["rentstream.*.*.*.*".to_owned()],
             storage: StorageType::File,
             max_bytes,
+            num_replicas: replicas,
             max_age: MAX_AGE,
             // Deletes would leave holes in what must be the log, event by event.
             deny_delete: true,
             allow_direct: true,
             ..Config::default()
         };
-        context.create_stream(config).await.map_err(|error| Unlike::Nats(error.to_string()))?;
-        info!(base, max_bytes, "Made the stream {STREAM}");
+        context.create_stream(config).await.map_err(|error| refused(&error, kept))?;
+        info!(base, max_bytes, replicas, "Made the stream {STREAM}");
         Ok(())
     }
 
@@ -163,19 +197,49 @@ impl Mirror {
     /// the new one doesn't hold; a relay fills it.
     ///
     /// # Errors
-    /// When NATS or the log can't be reached.
-    pub async fn reset(context: &Context, log: &Log, max_bytes: i64) -> Result<(), Unlike> {
+    /// When NATS or the log can't be reached, or there are too few servers.
+    pub async fn reset(context: &Context, log: &Log, kept: Kept) -> Result<(), Unlike> {
         // So that the old one isn't deleted for nothing.
         log.head().await?;
-        match context.delete_stream(STREAM).await {
-            Ok(_) => {}
+        match context.get_stream(STREAM).await {
+            Ok(stream) => {
+                possible(stream.cached_info(), kept)?;
+                context.delete_stream(STREAM).await.map_err(|error| Unlike::Nats(error.to_string()))?;
+            }
             Err(error) if missing(&error) => {}
             Err(error) => return Err(Unlike::Nats(error.to_string())),
         }
-        Self::make(context, log, max_bytes).await
+        Self::make(context, log, kept).await
     }
 }
 
 fn missing(error: &jetstream::context::GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.code() == 404)
+}
+
+/// A single server of some versions agrees to replicas that it can't make.
+fn possible(info: &Info, kept: Kept) -> Result<(), Unlike> {
+    let replicas = kept.replicas;
+    if replicas > 1 && info.cluster.is_none() {
+        return Err(Unlike::TooFewServers { replicas, why: "it's a single server".to_owned() });
+    }
+    Ok(())
+}
+
+/// Why the stream isn't kept as it's to be.
+fn refused(error: &CreateStreamError, kept: Kept) -> Unlike {
+    match error.kind() {
+        CreateStreamErrorKind::JetStream(told)
+            if [
+                ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED,
+                ErrorCode::CLUSTER_NO_PEERS,
+                ErrorCode::INSUFFICIENT_RESOURCES,
+            ]
+            .contains(&told.error_code()) =>
+        {
+            let why = told.to_string();
+            Unlike::TooFewServers { replicas: kept.replicas, why }
+        }
+        _ => Unlike::Nats(error.to_string()),
+    }
 }

@@ -4,11 +4,11 @@ use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Foreign, Mirror, STREAM, reset, run, slice};
+use super::{Foreign, Kept, Mirror, STREAM, reset, run, slice};
 use crate::log::{Log, Recorded};
 use crate::testing::{fill, log, nats};
 
-const BYTES: i64 = 64 << 20;
+const KEPT: Kept = Kept::once(64 << 20);
 
 async fn mirrored(context: &jetstream::Context, position: u64) -> Mirror {
     tokio::time::timeout(Duration::from_secs(20), async {
@@ -38,7 +38,7 @@ async fn two_relays_at_once_copy_every_event_once_and_in_order() {
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
     for _ in 0..2 {
-        tokio::spawn(run(log.clone(), client.clone(), BYTES, shutdown.clone()));
+        tokio::spawn(run(log.clone(), client.clone(), KEPT, shutdown.clone()));
     }
     for _ in 0..10 {
         fill(&log, 50).await;
@@ -57,14 +57,14 @@ async fn a_relay_goes_on_exactly_from_what_the_stream_holds() {
     for round in 1..=5 {
         fill(&log, 40).await;
         let shutdown = CancellationToken::new();
-        let relay = tokio::spawn(run(log.clone(), client.clone(), BYTES, shutdown.clone()));
+        let relay = tokio::spawn(run(log.clone(), client.clone(), KEPT, shutdown.clone()));
         // Ended somewhere in the middle, wherever that is.
         mirrored(&context, round * 40 - 20).await;
         relay.abort();
         let _ = relay.await;
     }
     let shutdown = CancellationToken::new();
-    tokio::spawn(run(log.clone(), client, BYTES, shutdown.clone()));
+    tokio::spawn(run(log.clone(), client, KEPT, shutdown.clone()));
     assert_same(&mirrored(&context, 200).await, &log).await;
     shutdown.cancel();
 }
@@ -75,7 +75,7 @@ async fn a_wiped_stream_is_made_anew_from_the_log() {
     let (_server, client, _folder) = nats().await;
     let context = jetstream::new(client.clone());
     let shutdown = CancellationToken::new();
-    tokio::spawn(run(log.clone(), client, BYTES, shutdown.clone()));
+    tokio::spawn(run(log.clone(), client, KEPT, shutdown.clone()));
     fill(&log, 30).await;
     mirrored(&context, 30).await;
     context.delete_stream(STREAM).await.unwrap();
@@ -115,7 +115,7 @@ async fn nothing_is_published_from_a_log_that_was_restored_until_the_stream_is_m
     let (_server, client, _folder) = nats().await;
     let context = jetstream::new(client.clone());
     let shutdown = CancellationToken::new();
-    let run = || run(log.clone(), client.clone(), BYTES, shutdown.clone());
+    let run = || run(log.clone(), client.clone(), KEPT, shutdown.clone());
     // It would relay for ever where it noticed nothing.
     let relay = async || tokio::time::timeout(Duration::from_secs(20), run()).await.expect("it's refused");
     let relaying = tokio::spawn(run());
@@ -134,7 +134,7 @@ async fn nothing_is_published_from_a_log_that_was_restored_until_the_stream_is_m
     let mirror = Mirror::open(&context).await.unwrap();
     assert_eq!(mirror.position(), 60);
 
-    reset(&log, client.clone(), BYTES).await.unwrap();
+    reset(&log, client.clone(), KEPT).await.unwrap();
     tokio::spawn(run());
     assert_same(&mirrored(&context, 70).await, &log).await;
     shutdown.cancel();
@@ -146,12 +146,13 @@ async fn a_stream_becomes_as_large_as_is_set() {
     let (_server, client, _folder) = nats().await;
     let context = jetstream::new(client.clone());
     fill(&log, 10).await;
-    for bytes in [BYTES, 2 * BYTES] {
+    for max_bytes in [KEPT.max_bytes, 2 * KEPT.max_bytes] {
+        let kept = Kept::once(max_bytes);
         let shutdown = CancellationToken::new();
-        let relay = tokio::spawn(run(log.clone(), client.clone(), bytes, shutdown.clone()));
+        let relay = tokio::spawn(run(log.clone(), client.clone(), kept, shutdown.clone()));
         fill(&log, 10).await;
         let mirror = mirrored(&context, log.head().await.unwrap()).await;
-        assert_eq!(mirror.stream.cached_info().config.max_bytes, bytes);
+        assert_eq!(mirror.stream.cached_info().config.max_bytes, max_bytes);
         shutdown.cancel();
         relay.await.unwrap().unwrap();
     }

@@ -46,11 +46,12 @@ list! {
 
     DATABASE_URL: Address "DATABASE_URL" = "", "a Postgres address, as in postgres://user:password@host/log";
     VIEWS_DATABASE_URL: Address "VIEWS_DATABASE_URL" = "", "a Postgres address, as in postgres://user:password@host/views";
-    NATS_URL: Address "NATS_URL" = "", "a NATS address, as in nats://host:4222";
+    NATS_URL: Address "NATS_URL" = "", "a NATS address, as in nats://host:4222, or several of a cluster with commas between";
     NATS_CA: Masked "NATS_CA" = "", "the certificates of who signs the NATS server's, as PEM";
     NATS_CERT: Masked "NATS_CERT" = "", "our certificate for the NATS server, as PEM";
     NATS_KEY: Masked "NATS_KEY" = "", "the private key of NATS_CERT as PEM";
     STREAM_MAX_BYTES: Whole "RENTSTREAM_STREAM_MAX_BYTES" = "1073741824", "a number of bytes, 1048576 or more";
+    STREAM_REPLICAS: Whole "RENTSTREAM_STREAM_REPLICAS" = "1", "1, 3 or 5";
 
     JWT_SECRET: Masked "RENTSTREAM_JWT_SECRET" = "", "32 characters or more";
     JWKS_URL: Address "RENTSTREAM_JWKS_URL" = "", "the address of an identity provider's keys, as in https://id.example.com/jwks.json";

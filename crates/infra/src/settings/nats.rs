@@ -1,4 +1,4 @@
-//! Whom a NATS server over TLS must be signed by, and who we are to it.
+//! Where NATS is, whom a server over TLS must be signed by, and who we are to it.
 
 use std::sync::Arc;
 
@@ -7,8 +7,19 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::list::{NATS_CA, NATS_CERT, NATS_KEY};
-use super::{Get, Setting, SettingError};
+use super::list::{NATS_CA, NATS_CERT, NATS_KEY, NATS_URL};
+use super::{Get, Setting, SettingError, begins};
+
+/// Reads `NATS_URL`: an address, or several with commas between.
+pub(super) fn addresses(get: Get<'_>) -> Result<Option<String>, SettingError> {
+    let usable = |address: &str| begins(address.trim(), &["nats://", "tls://"]);
+    match get(&NATS_URL) {
+        Some(value) if !value.split(',').all(usable) => {
+            Err(SettingError::new(&NATS_URL, "not such an address"))
+        }
+        value => Ok(value),
+    }
+}
 
 /// Reads `NATS_CA`, and `NATS_CERT` and `NATS_KEY` beside it; `None` leaves it to the system's certificates.
 pub(super) fn tls(get: Get<'_>) -> Result<Option<ClientConfig>, SettingError> {

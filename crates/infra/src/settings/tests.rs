@@ -31,6 +31,12 @@ fn a_wrong_setting_is_named_with_what_it_should_be() {
         said("RENTSTREAM_RATE_LIMIT", "none"),
         "RENTSTREAM_RATE_LIMIT is \"none\"; it should be requests per second and caller, from 1 to 1000000, or off"
     );
+    for replicas in ["0", "2", "7"] {
+        assert_eq!(
+            said("RENTSTREAM_STREAM_REPLICAS", replicas),
+            format!("RENTSTREAM_STREAM_REPLICAS is {replicas}; it should be 1, 3 or 5")
+        );
+    }
     assert!(said("RENTSTREAM_CAPACITY", "0").starts_with("RENTSTREAM_CAPACITY is \"0\""));
     assert!(said("RENTSTREAM_METRICS_LISTEN", "9090").starts_with("RENTSTREAM_METRICS_LISTEN is"));
     assert!(said("RENTSTREAM_LISTEN", "8080").starts_with("RENTSTREAM_LISTEN is \"8080\""));
@@ -76,6 +82,19 @@ fn a_receiver_of_traces_that_is_wrong_is_named_and_its_secrets_are_not() {
         with("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example/otlp/").unwrap().traces.unwrap();
     assert_eq!(traces.url.as_str(), "https://collector.example/otlp/v1/traces");
     assert!(with("OTEL_EXPORTER_OTLP_HEADERS", "a=b, c=d%20e,").unwrap().traces.is_none());
+}
+
+#[test]
+fn nats_may_be_at_several_addresses() {
+    let several = "nats://shop:hunter2@one:4222, tls://shop:hunter2@other:4222";
+    assert_eq!(with("NATS_URL", several).unwrap().nats_url.as_deref(), Some(several));
+    for wrong in ["nats://one:4222,", "nats://shop:hunter2@one:4222,other:4222", "hunter2:4222,nats://one"] {
+        assert_eq!(
+            with("NATS_URL", wrong).unwrap_err().to_string(),
+            "NATS_URL is not such an address; it should be a NATS address, as in nats://host:4222, or several of a \
+             cluster with commas between"
+        );
+    }
 }
 
 #[test]
