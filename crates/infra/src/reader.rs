@@ -35,6 +35,10 @@ const GATHER_MORE: f64 = 0.37;
 /// However busy, no longer than this.
 const GATHER_AT_MOST: f64 = 50.0;
 
+/// Who is behind writes nothing for so long, unless it has as much to write as it reads at once: in a page of the log
+/// there's little for a slice of a view.
+const BEHIND: Duration = Duration::from_millis(200);
+
 /// However long its work took, a reader rests no longer than this.
 const REST_AT_MOST: Duration = Duration::from_millis(50);
 
@@ -119,8 +123,10 @@ impl Gathered {
     }
 
     fn take<H: Handler>(&mut self, handler: &H, page: Vec<Arc<Recorded>>) {
+        let behind = page.len() == PAGE;
+        let wait = if behind { BEHIND.max(H::PATIENCE) } else { H::PATIENCE };
+        let due = *self.due.get_or_insert_with(|| Instant::now() + wait);
         let mut urgent = false;
-        let due = *self.due.get_or_insert_with(|| Instant::now() + H::PATIENCE);
         for recorded in page {
             self.to = recorded.position;
             let concern = handler.concern(&recorded);
@@ -129,7 +135,7 @@ impl Gathered {
                 self.events.push(recorded);
             }
         }
-        if urgent || self.events.len() >= PAGE {
+        if (urgent && !behind) || self.events.len() >= PAGE {
             self.due = Some(due.min(Instant::now()));
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Concern, Handled, Handler, run};
-use crate::feed::Feed;
+use super::{Concern, Gathered, Handled, Handler, run};
+use crate::feed::{Feed, PAGE};
 use crate::log::{Log, Recorded};
 use crate::testing::{deposit, fill, log};
 
@@ -72,6 +72,40 @@ impl Notes {
         tokio::time::timeout(Duration::from_secs(20), reached).await.expect("the reader gets there");
         std::mem::take(&mut *self.calls.lock().unwrap())
     }
+}
+
+/// So many events, of which the first is for now.
+fn one_urgent_of(events: usize) -> Vec<Arc<Recorded>> {
+    let recorded = |amount: i64| {
+        let recorded: Recorded = serde_json::from_value(serde_json::json!({
+            "position": 1, "event_id": Uuid::nil(), "aggregate_type": "Customer", "aggregate_id": "",
+            "sequence": 1, "event_type": "PointsDeposited", "event_version": "1",
+            "payload": { "amount": amount, "at": null }, "metadata": {}, "recorded_at": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        Arc::new(recorded)
+    };
+    let mut page = vec![recorded(0); events];
+    page[0] = recorded(NOW);
+    page
+}
+
+#[tokio::test]
+async fn who_is_behind_gathers_a_page_of_its_own_before_it_handles_anything() {
+    let mut gathered = Gathered::after(0);
+    for _ in 0..3 {
+        gathered.take(&Notes::default(), one_urgent_of(PAGE));
+        assert!(!gathered.is_due());
+    }
+    assert_eq!(gathered.events.len(), 3);
+    // The end of the log.
+    gathered.take(&Notes::default(), one_urgent_of(1));
+    assert!(gathered.is_due());
+
+    let mut gathered = Gathered::after(0);
+    let all_urgent = vec![one_urgent_of(1).remove(0); PAGE];
+    gathered.take(&Notes::default(), all_urgent);
+    assert!(gathered.is_due());
 }
 
 #[tokio::test]
