@@ -1,6 +1,7 @@
 //! The stream on several servers of a NATS cluster: one that dies takes nothing with it, and stops nobody.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use futures::future::join_all;
 use rentstream_infra::log::Recorded;
@@ -42,9 +43,11 @@ async fn rent(world: &World, customers: &[Customer], ebook: Uuid, enough: &Atomi
 
 /// Orders are taken, the relay brings them to the stream, and the history shows them.
 async fn goes_on(world: &World, cluster: &Cluster, customer: &Customer, ebook: Uuid) {
+    let began = Instant::now();
     let more = world.head().await + SOME;
     let has = |info: async_nats::jetstream::stream::Info| (info.state.last_sequence >= more).then_some(());
     cluster.until("the stream goes on", has).await;
+    println!("the stream goes on: {:?}", began.elapsed());
     let rental = world.rent(customer, ebook).await;
     world
         .until("the history goes on", || async {

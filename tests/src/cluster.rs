@@ -8,11 +8,13 @@ use rentstream_infra::relay::STREAM;
 use tempfile::TempDir;
 
 use crate::keeper::Running;
-use crate::world::{LOOK, PATIENCE, free_port};
+use crate::world::{LOOK, free_port};
 use crate::{nats, servers};
 
 /// How many servers there are.
 const SERVERS: usize = 3;
+/// An election takes seconds, and a server that comes back some more until it has caught up.
+const ELECTED: Duration = Duration::from_secs(60);
 /// A question to a cluster that is electing is asked again.
 const ANSWER: Duration = Duration::from_secs(1);
 
@@ -92,6 +94,6 @@ impl Cluster {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        tokio::time::timeout(PATIENCE, look).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+        tokio::time::timeout(ELECTED, look).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
     }
 }

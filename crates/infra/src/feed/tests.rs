@@ -145,7 +145,8 @@ async fn a_reader_goes_on_from_the_log_while_the_relay_stands_still() {
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let relay =
+        tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     let position = go_live(&log, &source, &jetstream::new(client)).await;
@@ -171,7 +172,8 @@ async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
     let log = log().await;
     let (server, client, folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let relay =
+        tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let context = jetstream::new(client);
     let position = go_live(&log, &source, &context).await;
