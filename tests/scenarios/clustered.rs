@@ -115,7 +115,8 @@ async fn a_stream_of_one_server_is_brought_to_three_and_outlives_the_one() {
 
 #[tokio::test]
 async fn more_replicas_than_nats_has_servers_are_named_and_orders_are_taken() {
-    const SAID: &str = "RENTSTREAM_STREAM_REPLICAS is 3, but NATS can't keep the stream RENTSTREAM on 3 servers";
+    const SAID: &str =
+        "RENTSTREAM_STREAM_REPLICAS is 3, but NATS can't keep the stream RENTSTREAM on 3 servers";
     let world = World::of_roles(&["command-api"]).await;
     let said = async |logged: &dyn Fn() -> String| {
         let look = || async { logged().contains(SAID).then_some(()) };

@@ -38,7 +38,8 @@ pub(crate) async fn start_at(
     let server =
         ["/usr/sbin", "/usr/local/bin", "/usr/bin"].map(|place| Path::new(place).join("nats-server"));
     let server = server.iter().find(|path| path.exists()).unwrap();
-    let mut running = Running::start(server, &["-c", file.to_str().unwrap()], environment, &folder.join("log"));
+    let mut running =
+        Running::start(server, &["-c", file.to_str().unwrap()], environment, &folder.join("log"));
     let answers = async {
         while TcpStream::connect(address).await.is_err() {
             assert!(running.ended().is_none(), "{}", running.log_tail());

@@ -262,9 +262,7 @@ fn replicas(get: Get<'_>, setting: &Setting) -> Result<usize, SettingError> {
 /// An address may hold a password, so it isn't repeated in the error.
 fn url(get: Get<'_>, setting: &Setting, schemes: &[&str]) -> Result<Option<String>, SettingError> {
     match get(setting) {
-        Some(value) if !begins(&value, schemes) => {
-            Err(SettingError::new(setting, "not such an address"))
-        }
+        Some(value) if !begins(&value, schemes) => Err(SettingError::new(setting, "not such an address")),
         value => Ok(value),
     }
 }
