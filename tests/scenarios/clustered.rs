@@ -60,7 +60,7 @@ async fn goes_on(world: &World, cluster: &Cluster, customer: &Customer, ebook: U
 #[tokio::test]
 async fn servers_that_lead_the_stream_die_under_load_and_nothing_is_lost_or_doubled() {
     let mut cluster = Cluster::start().await;
-    let roles = ["relay", "react", "project", "query-api", "command-api"];
+    let roles = ["relay", "relay", "react", "project", "query-api", "command-api"];
     let settings = [THREE, ("RENTSTREAM_RATE_LIMIT", "off")];
     let world = World::with_nats(&cluster.url(), &settings, &roles).await;
     let ebook = world.item(ebook()).await;
