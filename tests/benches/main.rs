@@ -29,6 +29,10 @@ use futures::future::LocalBoxFuture;
 use crate::ground::Ground;
 use crate::report::{Document, Part};
 
+/// As the program has it: what is measured in process is the program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How often each figure is taken.
 pub(crate) const ROUNDS: usize = if TRIAL { 2 } else { 3 };
 /// A debug build tries the sections out: nobody keeps its figures.
