@@ -1,7 +1,4 @@
-//! The log as Postgres copies it out: for who reads all of it.
-
-use std::borrow::Cow;
-use std::str::FromStr;
+//! The log as Postgres copies it out, in COPY's binary format: for who reads all of it.
 
 use chrono::DateTime;
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
@@ -9,8 +6,9 @@ use serde_json::value::RawValue;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
-use super::{Decoded, Log, Recorded};
+use super::{Decoded, Log, Recorded, unsigned};
 
 /// Bytes of a page, at least, but for the last.
 const PAGE: usize = 1 << 20;
@@ -18,6 +16,12 @@ const PAGE: usize = 1 << 20;
 const AHEAD: usize = 2;
 /// Pages that are decoded at once.
 const DECODERS: usize = 2;
+/// Bytes before the first event, which say nothing about it.
+const HEADER: usize = 19;
+/// Bytes after the last.
+const TRAILER: usize = 2;
+/// When Postgres' time begins, in microseconds of Unix' time.
+const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
     /// The events after a position, up to another, page by page and in order, decoded already. Reading and decoding
@@ -43,7 +47,7 @@ impl Log {
     }
 }
 
-/// Sends pages of whole lines.
+/// Sends pages of whole events.
 async fn copy(
     pool: &PgPool,
     after: u64,
@@ -52,88 +56,76 @@ async fn copy(
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
         "COPY (SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
-             metadata, (extract(epoch FROM recorded_at) * 1000000)::bigint
-         FROM events WHERE position > {after} AND position <= {to} ORDER BY position) TO STDOUT"
+             metadata, recorded_at
+         FROM events WHERE position > {after} AND position <= {to} ORDER BY position) TO STDOUT (FORMAT binary)"
     );
     // Who stops reading leaves it in the middle, so it's nobody else's afterwards.
     let mut connection = pool.acquire().await?.detach();
     let mut copied = connection.copy_out_raw(&statement).await?;
-    let mut page = Vec::with_capacity(PAGE * 2);
+    let (mut page, mut header) = (Vec::with_capacity(PAGE * 2), HEADER);
+    // Each event comes alone.
     while let Some(chunk) = copied.try_next().await? {
-        page.extend_from_slice(&chunk);
-        if page.len() < PAGE {
-            continue;
-        }
-        let whole = page.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let rest = page.split_off(whole);
-        if !page.is_empty() && pages.send(Ok(page)).await.is_err() {
+        page.extend_from_slice(chunk.get(std::mem::take(&mut header)..).unwrap_or_default());
+        if page.len() >= PAGE
+            && pages.send(Ok(std::mem::replace(&mut page, Vec::with_capacity(PAGE * 2)))).await.is_err()
+        {
             return Ok(());
         }
-        page = Vec::with_capacity(PAGE * 2);
-        page.extend(rest);
     }
-    if !page.is_empty() {
+    if page.len() > TRAILER {
         let _ = pages.send(Ok(page)).await;
     }
     Ok(())
 }
 
-fn decode(page: &[u8]) -> Result<Vec<Recorded>, sqlx::Error> {
-    let page = std::str::from_utf8(page).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let recorded = |line| {
+fn decode(mut page: &[u8]) -> Result<Vec<Recorded>, sqlx::Error> {
+    let mut events = Vec::new();
+    while page.len() > TRAILER {
         let recorded =
-            line_of(line).ok_or_else(|| sqlx::Error::Decode("a copied event does not read".into()))?;
+            event(&mut page).ok_or_else(|| sqlx::Error::Decode("a copied event does not read".into()))?;
         // Decoded here, beside the others, and not where it's needed. What can't be is found out there.
         let _ = recorded.event();
-        Ok(recorded)
-    };
-    page.lines().map(recorded).collect()
+        events.push(recorded);
+    }
+    Ok(events)
 }
 
-fn line_of(line: &str) -> Option<Recorded> {
-    let mut fields = line.split('\t').map(unescape);
-    let mut next = || fields.next();
-    let recorded = Recorded {
-        position: number(&next()?)?,
-        event_id: number(&next()?)?,
-        aggregate_type: next()?.into_owned(),
-        aggregate_id: next()?.into_owned(),
-        sequence: number(&next()?)?,
-        event_type: next()?.into_owned(),
-        event_version: next()?.into_owned(),
-        payload: RawValue::from_string(next()?.into_owned()).ok()?,
-        metadata: serde_json::from_str(&next()?).ok()?,
-        recorded_at: DateTime::from_timestamp_micros(number(&next()?)?)?,
+/// Takes an event off the page: the number of its fields, and then each of them.
+fn event(page: &mut &[u8]) -> Option<Recorded> {
+    let _ = bytes::<2>(page)?;
+    Some(Recorded {
+        position: unsigned(number(page)?),
+        event_id: Uuid::from_slice(field(page)?).ok()?,
+        aggregate_type: text(page)?,
+        aggregate_id: text(page)?,
+        sequence: unsigned(number(page)?),
+        event_type: text(page)?,
+        event_version: text(page)?,
+        payload: RawValue::from_string(text(page)?).ok()?,
+        metadata: serde_json::from_slice(field(page)?).ok()?,
+        recorded_at: DateTime::from_timestamp_micros(number(page)?.checked_add(EPOCH)?)?,
         decoded: Decoded::default(),
-    };
-    fields.next().is_none().then_some(recorded)
+    })
 }
 
-fn number<T: FromStr>(field: &str) -> Option<T> {
-    field.parse().ok()
+fn bytes<const N: usize>(page: &mut &[u8]) -> Option<[u8; N]> {
+    let (bytes, rest) = page.split_first_chunk()?;
+    *page = rest;
+    Some(*bytes)
 }
 
-/// A field as it was before it was copied. None of ours is null.
-fn unescape(field: &str) -> Cow<'_, str> {
-    if !field.contains('\\') {
-        return Cow::Borrowed(field);
-    }
-    let mut plain = String::with_capacity(field.len());
-    let mut letters = field.chars();
-    while let Some(letter) = letters.next() {
-        plain.push(match letter {
-            '\\' => match letters.next() {
-                Some('n') => '\n',
-                Some('t') => '\t',
-                Some('r') => '\r',
-                Some('b') => '\u{8}',
-                Some('f') => '\u{c}',
-                Some('v') => '\u{b}',
-                Some(other) => other,
-                None => '\\',
-            },
-            other => other,
-        });
-    }
-    Cow::Owned(plain)
+/// A field has its length before it. None of ours is null.
+fn field<'a>(page: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = i32::from_be_bytes(bytes(page)?);
+    let (field, rest) = page.split_at_checked(usize::try_from(length).ok()?)?;
+    *page = rest;
+    Some(field)
+}
+
+fn number(page: &mut &[u8]) -> Option<i64> {
+    Some(i64::from_be_bytes(field(page)?.try_into().ok()?))
+}
+
+fn text(page: &mut &[u8]) -> Option<String> {
+    String::from_utf8(field(page)?.to_vec()).ok()
 }
