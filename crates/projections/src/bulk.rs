@@ -1,38 +1,60 @@
-//! A generation's rows made at one go: the log is copied out, folded in memory by key by several workers, and the rows
-//! are copied into a table that has no index yet. All of it is one transaction, so it's there or it isn't.
+//! A generation's rows made at one go: the log is copied out and folded in memory by key, and the rows are copied into a
+//! table that has no index yet. All of it is one transaction, so it's there or it isn't.
+//!
+//! Rows that no event has touched for a while are copied in while others are still folded. An event that comes for one
+//! of them is noted, and projected as it always is once the table has its key.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::TryStreamExt;
-use rentstream_infra::log::{Log, Recorded, signed};
+use rentstream_infra::log::{Log, Recorded, signed, unsigned};
+use rentstream_infra::reader::Handled;
 use sqlx::{PgConnection, PgExecutor, PgPool};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::try_join;
 use uuid::Uuid;
 
-use crate::plain::Fold;
-use crate::projection::{columns, park};
+use crate::plain::{Fold, Taken};
+use crate::projection::{Projection, columns, park};
+use crate::projector::apply;
 use crate::tables::table;
 use crate::view::{Definition, Parked};
 
-/// Who fold, beside those who read and decode.
-const WORKERS: usize = 2;
 /// What is usual.
 pub(crate) const BUDGET: usize = 256 << 20;
-/// Pages that wait for a worker.
+/// Who share it: rows that were touched lately, those that weren't, those that wait to be written, those that are
+/// being written, and what is noted of those that were.
+const SHARES: usize = 5;
+/// Pages that wait to be folded.
 const AHEAD: usize = 2;
 /// Bytes that are sent to Postgres at once.
 const CHUNK: usize = 1 << 20;
+/// Events that are projected at once.
+const PAGE: usize = 5_000;
 
 /// One load of a process at a time has the memory.
 static ROOM: Semaphore = Semaphore::const_new(1);
 
-/// Fills an empty generation from the log; gives the position that is in its rows then. With more than `budget` bytes
-/// of rows, as JSON, the load ends there: what is left of the log is projected as it always is.
+/// What a load has done.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    /// The last event that is in the rows, or is late.
+    pub(crate) position: u64,
+    /// Events that aren't in their rows yet, by position.
+    pub(crate) late: Vec<i64>,
+}
+
+impl Loaded {
+    /// The last event up to which all are in the rows.
+    pub(crate) fn whole(&self) -> u64 {
+        self.late.first().map_or(self.position, |first| unsigned(*first) - 1)
+    }
+}
+
+/// Fills an empty generation from the log. With about `budget` bytes of rows, as JSON, in memory; where too much is to
+/// be noted of those that were copied in, the load ends: what is left of the log is projected as it always is.
 ///
 /// # Errors
 /// When Postgres can't be reached, or a row can't be stored; nothing is written then.
@@ -43,36 +65,70 @@ pub(crate) async fn load(
     (log, pool): (&Log, &PgPool),
     skipped: &HashSet<u64>,
     progress: &mut (impl FnMut(u64, u64) + Send),
-) -> Result<u64, sqlx::Error> {
+) -> Result<Loaded, sqlx::Error> {
     // It's never closed.
     let _room = ROOM.acquire().await;
     let head = log.head().await?;
-    let workers: Vec<Worker> = (0..WORKERS).map(|number| Worker::start(view, number)).collect();
-    let mut pages = std::pin::pin!(log.copied(0, head));
-    let mut position = 0;
-    while let Some(mut page) = pages.try_next().await? {
-        position = page.last().map_or(position, |last| last.position);
-        page.retain(|recorded| !skipped.contains(&recorded.position));
-        let page = Arc::new(page);
-        for worker in &workers {
-            // One that is gone has panicked, which is found out below.
-            let _ = worker.pages.send(page.clone()).await;
+    let (pages, given) = mpsc::channel(AHEAD);
+    let (rows, taken) = mpsc::channel(1);
+    let (chunks, lines) = mpsc::channel(AHEAD);
+    let (reached, mut reaches) = watch::channel(0);
+    let read = async move {
+        let mut copied = std::pin::pin!(log.copied(0, head));
+        while let Some(mut page) = copied.try_next().await? {
+            let Some(last) = page.last().map(|last| last.position) else { continue };
+            page.retain(|recorded| !skipped.contains(&recorded.position));
+            if pages.send((last, page)).await.is_err() {
+                break;
+            }
         }
-        progress(position, head);
-        show(pool, view, generation, position).await?;
-        if workers.iter().map(|worker| worker.weight.load(Ordering::Relaxed)).sum::<usize>() >= budget {
-            break;
+        Ok(())
+    };
+    let tell = async {
+        while reaches.changed().await.is_ok() {
+            let position = *reaches.borrow_and_update();
+            progress(position, head);
+            show(pool, view, generation, position).await?;
         }
-    }
-    let mut tx = pool.begin().await?;
-    for worker in workers {
-        let Folded { rows, parked } = worker.end().await?;
-        copy(&mut tx, view, generation, rows).await?;
-        park(&mut tx, view, generation, &parked).await?;
-    }
-    show(&mut *tx, view, generation, position).await?;
+        Ok(())
+    };
+    let copy = async {
+        let mut tx = pool.begin().await?;
+        copy(&mut tx, view, generation, lines).await?;
+        Ok(tx)
+    };
+    let (folded, written) = (*view, *view);
+    let folded = spawn_blocking(move || fold(&folded, budget / SHARES, given, &rows, &reached));
+    let written = spawn_blocking(move || write(&written, taken, &chunks));
+    let ended = async { folded.await.map_err(|_| sqlx::Error::WorkerCrashed) };
+    let written = async { written.await.map_err(|_| sqlx::Error::WorkerCrashed)? };
+    let ((), (), mut tx, (loaded, parked), ()) = try_join!(read, tell, copy, ended, written)?;
+    park(&mut tx, view, generation, &parked).await?;
+    show(&mut *tx, view, generation, loaded.whole()).await?;
     tx.commit().await?;
-    Ok(position)
+    Ok(loaded)
+}
+
+/// Projects what came too late.
+///
+/// # Errors
+/// When Postgres can't be reached.
+pub(crate) async fn catch_up(
+    loaded: &Loaded,
+    log: &Log,
+    mut projection: Projection,
+) -> Result<(), sqlx::Error> {
+    let mut from = loaded.whole();
+    for late in loaded.late.chunks(PAGE) {
+        let page = log.at(late).await?;
+        let to = page.last().map_or(from, |last| last.position);
+        if apply(&mut projection, (from, to), &page).await? == Handled::Elsewhere {
+            return Err(sqlx::Error::Protocol("the generation that was being built is gone".into()));
+        }
+        from = to;
+    }
+    projection.apply::<Recorded>(from, loaded.position, &[]).await?;
+    Ok(())
 }
 
 /// Shows who asks how far it is. What was interrupted is thrown away whole, so it may say more than the table has.
@@ -91,78 +147,77 @@ pub(crate) async fn show(
     Ok(())
 }
 
-/// Folds its share of the keys.
-struct Worker {
-    pages: mpsc::Sender<Arc<Vec<Recorded>>>,
-    weight: Arc<AtomicUsize>,
-    done: JoinHandle<Result<Folded, sqlx::Error>>,
-}
-
-/// What a worker has made.
-struct Folded {
-    /// Lines for Postgres to copy in.
-    rows: Vec<String>,
-    parked: Vec<Parked>,
-}
-
-impl Worker {
-    fn start(view: &Definition, number: usize) -> Self {
-        let (view, weight) = (*view, Arc::new(AtomicUsize::new(0)));
-        let (pages, mut given) = mpsc::channel::<Arc<Vec<Recorded>>>(AHEAD);
-        let weighs = weight.clone();
-        let done = spawn_blocking(move || {
-            let mut fold = Fold::of(&view);
-            while let Some(page) = given.blocking_recv() {
-                page.iter()
-                    .filter(|recorded| whose(&view, recorded) == number)
-                    .for_each(|mine| fold.take(mine));
-                weighs.store(fold.weight(), Ordering::Relaxed);
-            }
-            Ok(Folded { rows: lines(&view, fold.rows()?)?, parked: fold.parked.1 })
-        });
-        Self { pages, weight, done }
-    }
-
-    async fn end(self) -> Result<Folded, sqlx::Error> {
-        drop(self.pages);
-        self.done.await.map_err(|_| sqlx::Error::WorkerCrashed)?
-    }
-}
-
-/// The worker that has an event's key. An event that can't be read is its row's, as far as one can tell.
-fn whose(view: &Definition, recorded: &Recorded) -> usize {
-    let key = match recorded.event() {
-        Ok(event) => (view.key)(event),
-        Err(_) => recorded.fallback_key().parse().ok(),
-    };
-    let hash = |key: Uuid| BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-    usize::try_from(key.map_or(0, hash) % WORKERS as u64).unwrap_or_default()
-}
-
-/// Rows as Postgres copies them in, in chunks.
-fn lines(view: &Definition, rows: Vec<(Uuid, String)>) -> Result<Vec<String>, sqlx::Error> {
-    let (mut chunks, mut chunk) = (Vec::new(), String::new());
-    for (key, row) in rows {
-        // Writing to a String never fails.
-        let _ = write!(chunk, "{key}\t");
-        escape(&mut chunk, &row);
-        for column in columns(view, &row)? {
-            chunk.push('\t');
-            match column {
-                Some(column) => escape(&mut chunk, &column),
-                None => chunk.push_str("\\N"),
-            }
+/// Folds pages, of which each comes with the position that it ends at. Gives rows away as soon as so many bytes of others
+/// were touched since.
+fn fold(
+    view: &Definition,
+    share: usize,
+    mut pages: mpsc::Receiver<(u64, Vec<Recorded>)>,
+    rows: &mpsc::Sender<Taken>,
+    reached: &watch::Sender<u64>,
+) -> (Loaded, Vec<Parked>) {
+    let (mut fold, mut position) = (Fold::of(view), 0);
+    while let Some((last, page)) = pages.blocking_recv() {
+        fold.take(&page);
+        position = last;
+        if fold.weight() >= share {
+            // Where nobody writes any more, that is found out there.
+            let _ = rows.blocking_send(fold.cool());
         }
-        chunk.push('\n');
-        if chunk.len() > CHUNK {
-            chunks.push(std::mem::take(&mut chunk));
+        let _ = reached.send(position);
+        if fold.noted() >= share {
+            break;
         }
     }
-    chunks.push(chunk);
-    Ok(chunks)
+    let _ = rows.blocking_send(fold.rest());
+    fold.late.sort_unstable();
+    (Loaded { position, late: fold.late }, fold.parked.1)
+}
+
+/// Writes rows as Postgres copies them in, in chunks.
+fn write(
+    view: &Definition,
+    mut taken: mpsc::Receiver<Taken>,
+    chunks: &mpsc::Sender<String>,
+) -> Result<(), sqlx::Error> {
+    let mut chunk = String::with_capacity(CHUNK * 2);
+    while let Some(rows) = taken.blocking_recv() {
+        for row in rows {
+            let (key, row) = row?;
+            line(&mut chunk, view, key, &row)?;
+            if chunk.len() >= CHUNK
+                && chunks
+                    .blocking_send(std::mem::replace(&mut chunk, String::with_capacity(CHUNK * 2)))
+                    .is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+    let _ = chunks.blocking_send(chunk);
+    Ok(())
+}
+
+fn line(chunk: &mut String, view: &Definition, key: Uuid, row: &str) -> Result<(), sqlx::Error> {
+    // Writing to a String never fails.
+    let _ = write!(chunk, "{key}\t");
+    escape(chunk, row);
+    for column in columns(view, row)? {
+        chunk.push('\t');
+        match column {
+            Some(column) => escape(chunk, &column),
+            None => chunk.push_str("\\N"),
+        }
+    }
+    chunk.push('\n');
+    Ok(())
 }
 
 fn escape(chunk: &mut String, field: &str) {
+    // Most have nothing of it, and to look at all bytes at once is quicker than at each letter.
+    if !field.bytes().fold(false, |any, byte| any | matches!(byte, b'\\' | b'\n' | b'\r' | b'\t')) {
+        return chunk.push_str(field);
+    }
     for letter in field.chars() {
         match letter {
             '\\' => chunk.push_str("\\\\"),
@@ -178,12 +233,12 @@ async fn copy(
     connection: &mut PgConnection,
     view: &Definition,
     generation: i32,
-    chunks: Vec<String>,
+    mut chunks: mpsc::Receiver<String>,
 ) -> Result<(), sqlx::Error> {
     let columns: String = view.columns.iter().map(|(name, _)| format!(", {name}")).collect();
     let statement = format!("COPY {} (key, row{columns}) FROM STDIN", table(view.name, generation));
     let mut copy = connection.copy_in_raw(&statement).await?;
-    for chunk in chunks {
+    while let Some(chunk) = chunks.recv().await {
         copy.send(chunk.as_bytes()).await?;
     }
     copy.finish().await?;

@@ -12,7 +12,7 @@ use sqlx::{Executor, PgConnection};
 use tracing::info;
 
 use crate::ahead::OF_ANOTHER_LOG;
-use crate::bulk;
+use crate::bulk::{self, Loaded};
 use crate::projection::Projection;
 use crate::projector::{apply, is_about_data};
 use crate::slices::{self, Slice, Standing, standings};
@@ -132,18 +132,21 @@ impl Alone {
         // Nothing is skipped meanwhile: whoever skips needs this view's lock too.
         let skipped = skipped(log.pool(), view.name).await?;
         let pool = tables.pool();
-        let position =
+        let loaded =
             match bulk::load(self.budget, view, begun.number, (log, pool), &skipped, &mut progress).await {
                 // A row that can't be stored is found event by event, and parked.
                 Err(error) if is_about_data(&error) => {
                     bulk::show(pool, view, begun.number, 0).await?;
-                    0
+                    Loaded::default()
                 }
                 loaded => loaded?,
             };
         index(&mut *pool.acquire().await?, view, begun.number).await?;
         // Until it serves, one has all of it.
-        let standing = Standing { slice: Slice::WHOLE, position, edition: 0 };
+        let standing = |position| Standing { slice: Slice::WHOLE, position, edition: 0 };
+        let late = Projection::of(*view, tables.clone(), begun.number, standing(loaded.whole()));
+        bulk::catch_up(&loaded, log, late).await?;
+        let standing = standing(loaded.position);
         let building = Building::of(&self, log, begun.number, vec![standing], skipped);
         let rebuilt = building.swap(&mut progress).await?;
         let Rebuilt { generation, position } = rebuilt;

@@ -99,12 +99,12 @@ pub async fn run(
         let seen =
             |slice: &Standing| slice.position >= recorded.position && slice.slice.may_have(view, recorded);
         if slices.iter().any(seen) {
-            fold.take(recorded);
+            fold.take(std::slice::from_ref(recorded));
         }
         progress(recorded.position, furthest);
     })
     .await?;
-    let folded: HashMap<Uuid, String> = fold.rows()?.into_iter().collect();
+    let folded: HashMap<Uuid, String> = fold.rest().collect::<Result<_, _>>()?;
     parked.extend(fold.parked.0);
     let mut verified = Verified { position, parked, ..Verified::default() };
     let mut found = compare(&mut tx, view, number, folded, &mut verified).await?;
