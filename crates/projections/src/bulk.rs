@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use futures::TryStreamExt;
 use rentstream_infra::log::{Log, Recorded, signed, unsigned};
 use rentstream_infra::reader::Handled;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::try_join;
@@ -92,8 +92,10 @@ pub(crate) async fn load(
         }
         Ok(())
     };
+    // A load that is given up leaves it in the middle, so it's nobody else's afterwards.
+    let mut connection = pool.acquire().await?.detach();
     let copy = async {
-        let mut tx = pool.begin().await?;
+        let mut tx = connection.begin().await?;
         copy(&mut tx, view, generation, lines).await?;
         Ok(tx)
     };
