@@ -82,7 +82,9 @@ pub(super) fn all_or_nothing(history: &History, deeds: &[Deed]) -> (usize, usize
             // A rental's answer is kept where it was, once there is one.
             (Some(_), Some(_)) if is_rental => {}
             (Some(event), Some(kept)) => {
-                assert_eq!((kept.position, kept.with_event), (event.position(), true), "{deed:?}");
+                // A loan's return is kept where its units are free, which is the same commit.
+                let last = judge.frees().unwrap_or(event);
+                assert_eq!((kept.position, kept.with_event), (last.position(), true), "{deed:?}");
             }
             // A refusal is kept, and that there was nothing to do.
             (None, Some(_)) => match deed.asked {
@@ -272,6 +274,14 @@ impl<'a> Judge<'a> {
         if !self.written().is_empty() {
             self.wrote(rental, to);
         }
+    }
+
+    /// What has freed the units of the loan that was to be returned, if that's what was asked for.
+    fn frees(&self) -> Option<&'a Entry> {
+        let Asked::Return { rental } = self.deed.asked else { return None };
+        self.history.entries().iter().find(|entry| {
+            matches!(&entry.event, Event::Stock(_, StockEvent::UnitsReturned { rental_id, .. }) if rental_id.0 == rental)
+        })
     }
 
     fn only(&self, stream: Uuid, what: impl Fn(&Event) -> bool) -> &'a Entry {
