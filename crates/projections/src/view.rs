@@ -139,7 +139,18 @@ impl Definition {
     /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
     /// but folded afresh.
     pub fn fingerprint(&self) -> i64 {
-        let Self { version, columns, indexes, extensions, .. } = self;
+        let Self {
+            name: _,
+            version,
+            columns,
+            indexes,
+            extensions,
+            watched: _,
+            key: _,
+            slice: _,
+            rows: _,
+            plain: _,
+        } = self;
         let hash = Sha256::digest(format!("{LAYOUT} {version} {columns:?} {indexes:?} {extensions:?}"));
         hash.iter().take(8).fold(0, |number, byte| number << 8 | i64::from(*byte))
     }
