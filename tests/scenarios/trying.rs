@@ -15,15 +15,33 @@ async fn pasted(lines: &str) -> Output {
     tokio::time::timeout(PATIENCE, shell.output()).await.expect("it ends in time").unwrap()
 }
 
+/// What `rentstream up` has said once it has said what to try.
+async fn said(world: &World) -> String {
+    let said = async || {
+        let said = std::fs::read_to_string(world.folder().join("up.log")).unwrap_or_default();
+        said.contains("/sandbox/ledger\n").then_some(said)
+    };
+    world.until("it says what to try", said).await
+}
+
+#[tokio::test]
+async fn what_up_says_to_try_can_be_tried_as_soon_as_it_is_said() {
+    let world = World::bare(&[]).await;
+    world.start("up", &[]);
+    said(&world).await;
+    let made =
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM serving").fetch_one(world.views_pool()).await;
+    assert_eq!(
+        made.unwrap() as usize,
+        rentstream_projections::views::ALL.len(),
+        "views are there to be read"
+    );
+}
+
 #[tokio::test]
 async fn what_up_says_to_try_can_be_pasted_in_any_folder() {
     let world = World::up(&[]).await;
-    let said = world
-        .until("it says what to try", || async {
-            let said = std::fs::read_to_string(world.folder().join("up.log")).unwrap();
-            said.contains("/sandbox/ledger\n").then_some(said)
-        })
-        .await;
+    let said = said(&world).await;
     assert!(said.contains(", with the RENTSTREAM_JWT_SECRET that is set here:"), "{said}");
     let lines = said.lines().filter_map(|line| line.strip_prefix("  "));
     // Five shops' day is played in a test of its own.

@@ -135,7 +135,8 @@ impl Tables {
         Ok(generation)
     }
 
-    /// Makes the database, its schema and the extensions that these views need.
+    /// Makes the database, its schema, the extensions that these views need and the views themselves, so that
+    /// they can be read before anything is projected.
     ///
     /// # Errors
     /// [`sqlx::Error::Configuration`] when an extension can't be made there, else when Postgres can't be
@@ -147,7 +148,11 @@ impl Tables {
         for view in views {
             extend(&mut tx, view).await?;
         }
-        tx.commit().await
+        tx.commit().await?;
+        for view in views {
+            self.ensure(view).await?;
+        }
+        Ok(())
     }
 
     async fn ensure_schema(&self) -> Result<(), sqlx::Error> {

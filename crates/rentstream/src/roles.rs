@@ -34,8 +34,8 @@ use crate::connections::{driver, log, nats, tables};
 use crate::ending::{Ending, lets_go};
 use crate::{health, token, unless, up};
 
-/// How long a start waits for the views' Postgres.
-const PREPARE: Duration = Duration::from_secs(2);
+/// How long a start waits for the views' Postgres to make what is missing.
+const PREPARE: Duration = Duration::from_secs(5);
 /// How often a schema that somebody else makes is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What the sandbox gateway keeps in the data folder.
@@ -106,7 +106,8 @@ pub(crate) fn reads(settings: &Settings, log: Log, tables: Tables, ending: &Endi
     Reads { seen, tables, log, hub: Hub::default(), closing: ending.over.clone(), clock: settings.clock }
 }
 
-/// Stops at start where the views' Postgres lacks what a view needs. One that is away is waited for later.
+/// Makes the views that aren't there, and stops where their Postgres lacks what one needs. One that is away is waited
+/// for later.
 pub(crate) async fn prepare(tables: &Tables, views: &[Definition]) -> Result<()> {
     let (tables, views) = (tables.clone(), views.to_vec());
     // On its own, so that it isn't given up in the middle: its connection would go back to the pool with the lock of
