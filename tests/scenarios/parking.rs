@@ -49,6 +49,9 @@ async fn a_parked_key_shows_in_what_is_read_and_is_skipped_for_good_by_an_operat
     assert_eq!(page(&jun).await["degraded_since"], Value::Null, "others are whole");
     let of_my_page = view(&world, "my-page").await;
     assert_eq!((&of_my_page["parked"], &of_my_page["lag_seconds"]), (&json!(1), &json!(0.0)));
+    // Whatever it is, it is not about an item.
+    world.get("/v1/items").after(position).await.expect(200);
+    assert_eq!(view(&world, "catalogue").await["parked"], 0);
     // A command is decided on all events or not at all.
     let refused = world.post(&format!("/v1/customers/{}/points", minji.id));
     let refused = refused.by(world.manager()).json(&json!({ "amount": 5 })).await;

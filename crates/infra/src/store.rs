@@ -41,7 +41,7 @@ pub const MEMORY: usize = 64 * 1024 * 1024;
 /// Jobs that may wait for the writer. Past it a caller is told to come back.
 const QUEUE: usize = 4096;
 /// The aggregates' types, as the log names them.
-const TYPES: [&str; 5] = [Customer::TYPE, Stock::TYPE, Rental::TYPE, Payment::TYPE, Delivery::TYPE];
+pub const TYPES: [&str; 5] = [Customer::TYPE, Stock::TYPE, Rental::TYPE, Payment::TYPE, Delivery::TYPE];
 
 /// The aggregates, as the log has them. Cheap to clone; each made anew has a writer and a memory of its own.
 #[derive(Clone)]

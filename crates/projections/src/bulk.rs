@@ -74,14 +74,16 @@ pub(crate) async fn load(
     let (chunks, lines) = mpsc::channel(AHEAD);
     let (reached, mut reaches) = watch::channel(0);
     let read = async move {
-        let mut copied = std::pin::pin!(log.copied(0, head));
+        let mut copied = std::pin::pin!(log.copied(0, head, view.aggregates));
         while let Some(mut page) = copied.try_next().await? {
             let Some(last) = page.last().map(|last| last.position) else { continue };
             page.retain(|recorded| !skipped.contains(&recorded.position));
             if pages.send((last, page)).await.is_err() {
-                break;
+                return Ok(());
             }
         }
+        // What comes after the last page isn't the view's.
+        let _ = pages.send((head, Vec::new())).await;
         Ok(())
     };
     let tell = async {

@@ -134,6 +134,16 @@ fn what_a_view_makes_of_events_changes_with_its_version_only() {
 }
 
 #[test]
+fn a_view_is_given_the_events_that_touch_its_rows_and_is_made_of_every_aggregate_that_it_names() {
+    let corpus = corpus();
+    for view in ALL {
+        let touching = corpus.values().filter(|recorded| (view.key)(recorded.event().unwrap()).is_some());
+        let touching: BTreeSet<&str> = touching.map(|recorded| recorded.aggregate_type.as_str()).collect();
+        assert_eq!(touching, view.aggregates.iter().copied().collect(), "{}", view.name);
+    }
+}
+
+#[test]
 fn whatever_makes_rows_or_tables_other_ones_changes_the_fingerprint() {
     let [view, ..] = ALL;
     let changed = [

@@ -44,7 +44,7 @@ async fn list(
     let (most, before) = (limit(asked.limit)?, cursor(asked.cursor.as_deref())?);
     let rows =
         outbox::list(reads.log.pool(), state.as_deref(), before, most + 1).await.map_err(StoreError::from)?;
-    let rows = rows.into_iter().map(|(at, row)| (at, Opened::of(row))).collect();
+    let rows = rows.into_iter().map(|(at, row)| (at, Opened::of(&row))).collect();
     Ok(Json(page(rows, most)))
 }
 

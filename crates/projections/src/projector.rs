@@ -69,7 +69,7 @@ impl Handler for Projector {
     }
 
     fn concern(&self, recorded: &Recorded) -> Concern {
-        if self.skips.has(recorded.position) {
+        if self.skips.has(recorded.position) || !self.view.is_about(recorded) {
             return Concern::No;
         }
         match recorded.event() {

@@ -13,7 +13,7 @@ use rentstream_infra::keys::{self, Keys};
 use rentstream_infra::log::{Log, unsigned};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::value::{RawValue, to_raw_value};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio_util::sync::CancellationToken;
@@ -116,44 +116,29 @@ impl Reads {
     }
 }
 
-impl Reads {
-    /// Opens what is sealed in rows, each with the key of the customer that it names. What can't be opened is
-    /// null: the customer is forgotten, or the keys can't be reached; the rows are shown all the same.
-    pub(crate) async fn open<'a>(&self, rows: impl IntoIterator<Item = &'a mut Value>) {
-        let mut sealed: Vec<_> = rows
-            .into_iter()
-            .filter(|row| keys::sealed_in(row))
-            .map(|row| (serde_json::from_value(row["customer_id"].clone()).ok(), row))
-            .collect();
-        let customers: HashSet<CustomerId> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
-        if sealed.is_empty() {
-            return;
-        }
-        let customers: Vec<_> = customers.into_iter().collect();
-        let found = tokio::time::timeout(OPEN_WITHIN, Keys::of(&self.log).find_all(&customers)).await;
-        let keys = found.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
-            warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
-            HashMap::new()
-        });
-        for (customer, row) in &mut sealed {
-            keys::open_in(row, customer.and_then(|customer| keys.get(&customer)));
-        }
-    }
-}
-
-/// An answer with what is sealed in it opened; it's described as `T` is.
+/// An answer's text with what is sealed in it opened; it's described as `T` is.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Opened<T> {
-    value: Value,
+    text: Box<RawValue>,
     #[serde(skip)]
     says: PhantomData<T>,
 }
 
 impl<T> Opened<T> {
-    /// What has been opened already.
-    pub(crate) fn of(value: Value) -> Self {
-        Self { value, says: PhantomData }
+    /// What has nothing sealed in it.
+    pub(crate) fn of(answer: &impl Serialize) -> Self {
+        Self { text: to_raw_value(answer).unwrap_or_default(), says: PhantomData }
+    }
+
+    /// The customer that it names.
+    fn whose(&self) -> Option<CustomerId> {
+        serde_json::from_str(self.text.get()).map(|Whose { customer_id }| customer_id).ok()
+    }
+
+    /// As it goes out.
+    pub(crate) fn into_text(self) -> String {
+        Box::<str>::from(self.text).into()
     }
 }
 
@@ -175,19 +160,44 @@ impl<T: JsonSchema> JsonSchema for Opened<T> {
     }
 }
 
+/// Whose an answer is.
+#[derive(Deserialize)]
+struct Whose {
+    customer_id: CustomerId,
+}
+
 impl Reads {
-    /// The rows of a list, opened; see [`Reads::open`].
-    pub(crate) async fn opened<T: Serialize>(&self, rows: Vec<(i64, T)>) -> Vec<(i64, Opened<T>)> {
-        let mut rows: Vec<_> = rows.iter().map(|(at, row)| (*at, json!(row))).collect();
-        self.open(rows.iter_mut().map(|(_, row)| row)).await;
-        rows.into_iter().map(|(at, value)| (at, Opened::of(value))).collect()
+    /// Opens what is sealed in rows, each with the key of the customer that it names. What can't be opened is
+    /// null: the customer is forgotten, or the keys can't be reached; the rows are shown all the same. What stands
+    /// beside a row stays there.
+    pub(crate) async fn opened<P, T: Serialize>(
+        &self,
+        rows: impl IntoIterator<Item = (P, T)>,
+    ) -> Vec<(P, Opened<T>)> {
+        let mut rows: Vec<_> = rows.into_iter().map(|(place, row)| (place, Opened::of(&row))).collect();
+        let sealed = rows.iter_mut().map(|(_, row)| row).filter(|row| keys::sealed_in(row.text.get()));
+        let sealed: Vec<_> = sealed.map(|row| (row.whose(), row)).collect();
+        if sealed.is_empty() {
+            return rows;
+        }
+        let customers: HashSet<CustomerId> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
+        let customers: Vec<_> = customers.into_iter().collect();
+        let found = tokio::time::timeout(OPEN_WITHIN, Keys::of(&self.log).find_all(&customers)).await;
+        let keys = found.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
+            warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
+            HashMap::new()
+        });
+        for (customer, row) in sealed {
+            let opened = keys::open_in(row.text.get(), customer.and_then(|customer| keys.get(&customer)));
+            row.text = RawValue::from_string(opened).unwrap_or_default();
+        }
+        rows
     }
 
-    /// One row, opened; see [`Reads::open`].
+    /// One row, opened; see [`Reads::opened`].
     pub(crate) async fn opened_one<T: Serialize>(&self, row: T) -> Opened<T> {
-        let mut value = json!(row);
-        self.open([&mut value]).await;
-        Opened::of(value)
+        let opened = self.opened([((), row)]).await.pop();
+        opened.map_or_else(|| Opened::of(&()), |((), row)| row)
     }
 }
 

@@ -98,7 +98,7 @@ pub async fn run(
         // Each slice up to where it is.
         let seen =
             |slice: &Standing| slice.position >= recorded.position && slice.slice.may_have(view, recorded);
-        if slices.iter().any(seen) {
+        if view.is_about(recorded) && slices.iter().any(seen) {
             fold.take(std::slice::from_ref(recorded));
         }
         progress(recorded.position, furthest);

@@ -2,6 +2,7 @@
 
 use rentstream_domain::Event;
 use rentstream_infra::log::Recorded;
+use rentstream_infra::store::TYPES;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -23,6 +24,9 @@ pub trait View: 'static {
     const INDEXES: &'static [&'static str];
     /// Postgres' extensions that those indexes need; trusted ones, which a database's owner may create.
     const EXTENSIONS: &'static [&'static str] = &[];
+    /// The aggregates whose events may touch a row, as in `Rental`; all where the view doesn't say. Of others nothing is
+    /// read, so it doesn't matter to the view if one of theirs can't be.
+    const AGGREGATES: &'static [&'static str] = &TYPES;
     /// Whether rows are watched while they change: [`changes`](crate::changes) are noted then.
     const WATCHED: bool = false;
     /// One row.
@@ -62,6 +66,8 @@ pub struct Definition {
     pub indexes: &'static [&'static str],
     /// See [`View::EXTENSIONS`].
     pub extensions: &'static [&'static str],
+    /// See [`View::AGGREGATES`].
+    pub aggregates: &'static [&'static str],
     /// See [`View::WATCHED`].
     pub watched: bool,
     /// See [`View::key`].
@@ -128,12 +134,18 @@ impl Definition {
             columns: V::COLUMNS,
             indexes: V::INDEXES,
             extensions: V::EXTENSIONS,
+            aggregates: V::AGGREGATES,
             watched: V::WATCHED,
             key: V::key,
             slice: V::slice,
             rows: || Box::new(Of::<V>::default()),
             plain: || Box::new(plain::Of::<V>::default()),
         }
+    }
+
+    /// Whether an event may touch a row, as far as its aggregate tells.
+    pub(crate) fn is_about(&self, recorded: &Recorded) -> bool {
+        self.aggregates.contains(&recorded.aggregate_type.as_str())
     }
 
     /// Of all that makes the rows and their tables what they are. Rows of another fingerprint are not projected on,
@@ -145,6 +157,7 @@ impl Definition {
             columns,
             indexes,
             extensions,
+            aggregates: _,
             watched: _,
             key: _,
             slice: _,

@@ -1,5 +1,5 @@
 use rentstream_domain::customer::{Customer, CustomerCommand, Profile};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
@@ -75,21 +75,24 @@ async fn an_answer_is_opened_wherever_something_is_sealed_and_nothing_else_is_to
     let mina = keys.make(somebody()).await.unwrap().unwrap();
     let juno = keys.make(somebody()).await.unwrap().unwrap();
     let answer = json!({
-        "name": mina.seal("Mina"),
+        "name": mina.seal("Mi\"na"),
         "delivery": { "address": mina.seal("Seoul"), "sealed": "not a sealed text, it has a neighbour" },
-        "list": [mina.seal("a"), juno.seal("b"), 1, null],
-    });
-    let mut opened = answer.clone();
-    open_in(&mut opened, Some(&mina));
+        "list": [mina.seal("a"), juno.seal("b"), 1, null, { "sealed": "nor this", "so": mina.seal("c") }],
+        "says": "{\"sealed\":\"nor this\"}",
+    })
+    .to_string();
+    assert!(sealed_in(&answer));
+    let opened: Value = serde_json::from_str(&open_in(&answer, Some(&mina))).unwrap();
     assert_eq!(
         opened,
         json!({
-            "name": "Mina",
+            "name": "Mi\"na",
             "delivery": { "address": "Seoul", "sealed": "not a sealed text, it has a neighbour" },
-            "list": ["a", null, 1, null],
+            "list": ["a", null, 1, null, { "sealed": "nor this", "so": "c" }],
+            "says": "{\"sealed\":\"nor this\"}",
         })
     );
-    let mut forgotten = answer;
-    open_in(&mut forgotten, None);
+    let forgotten: Value = serde_json::from_str(&open_in(&answer, None)).unwrap();
     assert_eq!(forgotten["name"], json!(null));
+    assert!(!sealed_in(&json!({ "says": "{\"sealed\":\"\"}" }).to_string()));
 }

@@ -24,17 +24,18 @@ const TRAILER: usize = 2;
 const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
-    /// The events after a position, up to another, page by page and in order, decoded already. Reading and decoding
+    /// The events of these aggregates after a position, up to another, page by page and in order, decoded already. Reading and decoding
     /// go on beside whatever is done with them.
     pub fn copied(
         &self,
         after: u64,
         to: u64,
+        aggregates: &'static [&'static str],
     ) -> impl Stream<Item = Result<Vec<Recorded>, sqlx::Error>> + use<> {
         let (pages, read) = mpsc::channel(AHEAD);
         let pool = self.pool.clone();
         tokio::spawn(async move {
-            if let Err(error) = copy(&pool, after, to, &pages).await {
+            if let Err(error) = copy(&pool, (after, to), aggregates, &pages).await {
                 // Nobody may read any more.
                 let _ = pages.send(Err(error)).await;
             }
@@ -50,14 +51,16 @@ impl Log {
 /// Sends pages of whole events.
 async fn copy(
     pool: &PgPool,
-    after: u64,
-    to: u64,
+    (after, to): (u64, u64),
+    aggregates: &[&'static str],
     pages: &mpsc::Sender<Result<Vec<u8>, sqlx::Error>>,
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
         "COPY (SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
              metadata, recorded_at
-         FROM events WHERE position > {after} AND position <= {to} ORDER BY position) TO STDOUT (FORMAT binary)"
+         FROM events WHERE position > {after} AND position <= {to} AND aggregate_type IN ('{}') ORDER BY position)
+         TO STDOUT (FORMAT binary)",
+        aggregates.join("', '")
     );
     // Who stops reading leaves it in the middle, so it's nobody else's afterwards.
     let mut connection = pool.acquire().await?.detach();

@@ -84,6 +84,7 @@ impl View for Cancellations {
         "(status, requested_position DESC)",
         "(customer_id, requested_position DESC)",
     ];
+    const AGGREGATES: &'static [&'static str] = &["Stock", "Rental", "Payment", "Delivery"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

@@ -64,6 +64,7 @@ impl View for Catalogue {
         "USING gin (letters gin_trgm_ops) WITH (fastupdate = off)",
     ];
     const EXTENSIONS: &'static [&'static str] = &["pg_trgm", "fuzzystrmatch"];
+    const AGGREGATES: &'static [&'static str] = &["Stock"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

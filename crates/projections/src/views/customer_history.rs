@@ -3,8 +3,7 @@
 //! A row has a part for each stream that tells of the rental, folded from that stream alone. So it comes out
 //! the same in whatever order the streams' events interleave.
 //!
-//! [`list`] answers how it is, [`as_of`] how it was, [`stream`] tells what changes; whatever is answered goes
-//! through [`answers`].
+//! [`list`] answers how it is, [`as_of`] how it was, [`stream`] tells what changes; a row is answered as [`shown`].
 
 mod as_of;
 mod changed;
@@ -26,10 +25,8 @@ use rentstream_infra::http::docs::{text, told};
 use rentstream_infra::log::Recorded;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use self::shown::Shown;
 use crate::reads::Reads;
 use crate::view::{Unappliable, View};
 
@@ -137,6 +134,7 @@ impl View for CustomerHistory {
         "(customer_id, requested_position DESC)",
     ];
     const WATCHED: bool = true;
+    const AGGREGATES: &'static [&'static str] = &["Rental", "Payment", "Delivery"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -319,11 +317,4 @@ pub(crate) fn routes() -> ApiRouter<Reads> {
                 told("The history's rows as they change, as Server-Sent Events", who, &[])(op)
             }),
         )
-}
-
-/// Rows as the customer sees them. Whatever is answered of the view, by list or stream, goes through here.
-async fn answers(reads: &Reads, rows: Vec<Row>) -> Vec<Value> {
-    let mut rows: Vec<Value> = rows.into_iter().map(|row| json!(Shown::from(row))).collect();
-    reads.open(&mut rows).await;
-    rows
 }

@@ -52,6 +52,7 @@ impl View for Deliveries {
         &[("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
     const INDEXES: &'static [&'static str] =
         &["(first_position DESC)", "(status, first_position DESC)", "(customer_id, first_position DESC)"];
+    const AGGREGATES: &'static [&'static str] = &["Delivery"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -141,7 +142,7 @@ async fn list(
     };
     let most = part.limit;
     let (at, rows) = reads.list::<Deliveries>(part, asked.after).await?;
-    let rows = rows.into_iter().map(|(at, row)| (at, Row { first_position: None, ..row })).collect();
+    let rows = rows.into_iter().map(|(at, row)| (at, Row { first_position: None, ..row }));
     let rows = reads.opened(rows).await;
     Ok(Positioned(at.position, page(rows, most).degraded(at.degraded_since)))
 }

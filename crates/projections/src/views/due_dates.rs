@@ -69,6 +69,7 @@ impl View for DueDates {
         "(late, due, requested_position) WHERE NOT lent",
         "(customer_id, due, requested_position)",
     ];
+    const AGGREGATES: &'static [&'static str] = &["Rental"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {
@@ -227,5 +228,5 @@ fn shown(row: &Row) -> Opened<Row> {
             members.remove(inner);
         }
     }
-    Opened::of(shown)
+    Opened::of(&shown)
 }

@@ -49,6 +49,7 @@ impl View for Messages {
     const VERSION: i32 = 1;
     const COLUMNS: &'static [(&'static str, &'static str)] = &[("customer_id", "uuid")];
     const INDEXES: &'static [&'static str] = &["(customer_id)"];
+    const AGGREGATES: &'static [&'static str] = &["Rental", "Payment", "Delivery"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

@@ -50,6 +50,7 @@ impl View for MyPage {
     const VERSION: i32 = 1;
     const COLUMNS: &'static [(&'static str, &'static str)] = &[];
     const INDEXES: &'static [&'static str] = &[];
+    const AGGREGATES: &'static [&'static str] = &["Customer", "Rental"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

@@ -59,6 +59,7 @@ impl View for Payments {
         &[("customer_id", "uuid"), ("status", "text"), ("first_position", "bigint")];
     const INDEXES: &'static [&'static str] =
         &["(first_position DESC)", "(status, first_position DESC)", "(customer_id, first_position DESC)"];
+    const AGGREGATES: &'static [&'static str] = &["Payment"];
     type Row = Row;
 
     fn key(event: &Event) -> Option<Uuid> {

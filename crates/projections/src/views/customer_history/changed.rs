@@ -3,12 +3,13 @@
 use rentstream_domain::CustomerId;
 use rentstream_infra::http::Problem;
 use rentstream_infra::log::{signed, unsigned};
-use serde_json::json;
+use serde::Serialize;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::answers;
+use super::Row;
+use super::shown::Shown;
 use crate::changes::KEPT;
 use crate::reads::Reads;
 use crate::waiting::unavailable;
@@ -22,7 +23,7 @@ pub(super) struct Change {
     /// The last event that is in it.
     pub(super) position: u64,
     pub(super) customer: CustomerId,
-    /// What the watcher gets: the row as the list shows it, with the position.
+    /// A [`Changed`], opened.
     pub(super) data: String,
 }
 
@@ -124,21 +125,27 @@ fn place(found: &[PgRow]) -> Place {
     })
 }
 
+/// What the watcher gets: the row as the list shows it, with the position.
+#[derive(Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    row: Shown,
+    position: u64,
+}
+
 async fn read(reads: &Reads, found: &[PgRow]) -> Result<Changes, Problem> {
     let place = place(found);
-    let mut places = Vec::with_capacity(found.len());
     let mut rows = Vec::with_capacity(found.len());
     for row in found {
-        if let Some(position) = row.get::<Option<i64>, _>("changed_position") {
-            places.push((unsigned(position), CustomerId(row.get("customer_id"))));
-            rows.push(serde_json::from_str(row.get("row")).map_err(|_| Problem::internal())?);
+        if let Some(position) = row.get::<Option<i64>, _>("changed_position").map(unsigned) {
+            let customer = CustomerId(row.get("customer_id"));
+            let shown =
+                Shown::from(serde_json::from_str::<Row>(row.get("row")).map_err(|_| Problem::internal())?);
+            rows.push(((position, customer), Changed { row: shown, position }));
         }
     }
     let more = i64::try_from(rows.len()) == Ok(PAGE);
-    let rows = places.into_iter().zip(answers(reads, rows).await);
-    let rows = rows.map(|((position, customer), mut row)| {
-        row["position"] = json!(position);
-        Change { position, customer, data: row.to_string() }
-    });
+    let rows = reads.opened(rows).await.into_iter();
+    let rows = rows.map(|((position, customer), row)| Change { position, customer, data: row.into_text() });
     Ok(Changes { place, rows: rows.collect(), more })
 }

@@ -14,7 +14,7 @@ use sqlx::Row as _;
 
 use super::as_of::Moment;
 use super::shown::Shown;
-use super::{CustomerHistory, Row, answers};
+use super::{CustomerHistory, Row};
 use crate::paging::{Page, cursor, limit, one_of, page};
 use crate::reads::{Opened, Reads};
 use crate::view::View;
@@ -69,9 +69,8 @@ pub(super) async fn list(
         None => now(&reads, &part).await?,
         Some(moment) => moment.find(&reads, &part).await?,
     };
-    let (places, rows): (Vec<i64>, Vec<Row>) = found.rows.into_iter().unzip();
-    let rows = answers(&reads, rows).await.into_iter().map(Opened::of);
-    let page = page(places.into_iter().zip(rows).collect(), limit).degraded(found.degraded_since);
+    let rows = found.rows.into_iter().map(|(place, row)| (place, Shown::from(row)));
+    let page = page(reads.opened(rows).await, limit).degraded(found.degraded_since);
     let as_of = as_of.map(|_| found.seen);
     Ok(Positioned(found.seen, History { page, as_of }))
 }

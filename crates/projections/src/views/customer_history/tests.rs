@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use rentstream_domain::Event;
 use rentstream_domain::stock::Terms;
 
-use super::{CustomerHistory, Row, Shown};
+use super::shown::Shown;
+use super::{CustomerHistory, Row};
 use crate::fixtures::*;
 use crate::view::View;
 use serde_json::json;
