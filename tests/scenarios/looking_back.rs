@@ -219,3 +219,22 @@ async fn without_the_log_the_past_cannot_be_told_and_the_present_can() {
     // Who watches is let in as well: nothing changes for now.
     world.get(&format!("/v1/customers/{}/stream", minji.id)).by(&minji).watch().await;
 }
+
+#[tokio::test]
+async fn a_past_that_a_newer_program_wrote_is_said_to_be_unreadable() {
+    let world = World::up(&[]).await;
+    let (minji, ebook) = (world.customer("Min-ji").await, world.item(ebook()).await);
+    world.rent(&minji, ebook).await;
+    let position = world.settle().await;
+    // That program made the row, too; then an older one took its place.
+    let mut tx = world.log_pool().begin().await.unwrap();
+    // Else the log lets nobody change an event.
+    sqlx::query("SET LOCAL session_replication_role = replica").execute(&mut *tx).await.unwrap();
+    let newer = "UPDATE events SET event_version = '99' WHERE event_type = 'RentalAccepted'";
+    assert_eq!(sqlx::query(newer).execute(&mut *tx).await.unwrap().rows_affected(), 1);
+    tx.commit().await.unwrap();
+    let path = format!("/v1/customers/{}/rentals", minji.id);
+    let then = world.get(&format!("{path}?as_of={position}")).by(&minji).await;
+    then.refused(503, "unreadable-event");
+    assert_eq!(world.get(&path).by(&minji).await.expect(200).items().len(), 1);
+}

@@ -48,7 +48,8 @@ impl Moment {
     /// The part of the history that is asked for, as it was.
     ///
     /// # Errors
-    /// When the moment has not come yet; when view or log can't be reached.
+    /// When the moment has not come yet; when view or log can't be reached; `unreadable-event` when a newer version of
+    /// the program wrote what was then.
     pub(super) async fn find(self, reads: &Reads, part: &Part) -> Result<Found, Problem> {
         let position = self.position(reads).await?;
         reads.seen.wait(CustomerHistory::NAME, Some(position)).await?;
@@ -156,7 +157,8 @@ fn events_by_row(events: &[Recorded]) -> Result<HashMap<Uuid, Recordeds<'_>>, Pr
     for recorded in events {
         let event = recorded.event().map_err(|error| {
             error!(position = recorded.position, %error, "A stored event can't be read by this version");
-            Problem::internal()
+            let why = "an event of then can't be read by this version of the program";
+            Problem::unavailable("unreadable-event", why)
         })?;
         if let Some(key) = CustomerHistory::key(event) {
             rows.entry(key).or_default().push((event, recorded));
