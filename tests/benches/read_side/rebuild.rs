@@ -87,8 +87,11 @@ pub(crate) async fn growth(ground: &Ground) -> Result<Part> {
 fn tell(part: &mut Part, besides: &str, rows: &[Vec<String>]) {
     part.text(&format!(
         "`rebuild::run` of {HISTORY}, in process, from the first event until the new rows serve. Logs of rentals of ten \
-         events each (paid for with points and brought){besides}. Copied out: `COPY events TO STDOUT`. Serial sum: that, and then `COPY` of the very rows \
-         into an empty table, and then its key and the view's {} indexes, one after the other. Seconds.",
+         events each (paid for with points and brought){besides}. Copied out: `COPY events TO STDOUT`, all of them, though \
+         the rebuild leaves out those of aggregates that the view isn't made of ({} of ten events of the former). Serial sum: \
+         that, and then `COPY` of the very rows into an empty table, and then its key and the view's {} indexes, one after the \
+         other. Seconds.",
+        BROUGHT - BROUGHT_HISTORY,
         view(HISTORY).map_or(0, |view| view.indexes.len())
     ));
     part.table(
