@@ -59,6 +59,34 @@ pub(crate) fn stamp(section: &str) -> Result<String> {
     ))
 }
 
+/// Processors' time of the whole machine until now, in ticks.
+pub(crate) struct Wanted {
+    all: u64,
+    /// What the machine's host gave to others, where the machine is a virtual one.
+    stolen: u64,
+}
+
+impl Wanted {
+    pub(crate) fn until_now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+        let ticks: Vec<u64> = ticks.map(|ticks| ticks.parse().unwrap_or_default()).collect();
+        // user nice system idle iowait irq softirq steal: what is idle or waits for the disk wants nothing.
+        let [user, nice, system, _, _, irq, softirq, stolen] = *ticks.first_chunk().unwrap_or(&[0; 8]);
+        Self { all: user + nice + system + irq + softirq + stolen, stolen }
+    }
+
+    /// What has been missing since, as a sentence: figures of a section that lacked much of it say little.
+    pub(crate) fn since(&self) -> String {
+        let now = Self::until_now();
+        let wanted = (now.all - self.all).max(1) as f64;
+        let stolen = (now.stolen - self.stolen) as f64 / wanted * 100.0;
+        format!(
+            "Of the processors' time that was wanted meanwhile, the machine's host gave {stolen:.0} % to others."
+        )
+    }
+}
+
 /// Microseconds that it takes to write a page and sync it, half of the time.
 fn synced(folder: &Path) -> Result<u128> {
     use std::io::Write;

@@ -27,6 +27,7 @@ use anyhow::{Context, Result, bail};
 use futures::future::LocalBoxFuture;
 
 use crate::ground::Ground;
+use crate::machine::Wanted;
 use crate::report::{Document, Part};
 
 /// As the program has it: what is measured in process is the program's.
@@ -200,7 +201,7 @@ async fn run() -> Result<()> {
     for section in sections {
         let began = std::time::Instant::now();
         eprintln!("{} ({})", section.title, section.name);
-        let stamp = machine::stamp(section.name)?;
+        let (stamp, wanted) = (machine::stamp(section.name)?, Wanted::until_now());
         match (section.run)(&ground).await.with_context(|| section.name.to_owned()) {
             Ok(part) => {
                 eprintln!("{part}\n{} took {:.0} s", section.name, began.elapsed().as_secs_f64());
@@ -208,7 +209,10 @@ async fn run() -> Result<()> {
                     continue;
                 }
                 // Kept at once, whatever becomes of the rest.
-                document.put(section.name, &format!("## {}\n\n{stamp}\n\n{part}", section.title))?;
+                document.put(
+                    section.name,
+                    &format!("## {}\n\n{stamp} {}\n\n{part}", section.title, wanted.since()),
+                )?;
             }
             Err(error) => {
                 eprintln!("{error:#}");
