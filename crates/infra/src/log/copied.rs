@@ -24,8 +24,8 @@ const TRAILER: usize = 2;
 const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
-    /// The events of these aggregates after a position, up to another, page by page and in order, decoded already. Reading and decoding
-    /// go on beside whatever is done with them.
+    /// The events of these aggregates after a position, up to another, page by page and in order, decoded already.
+    /// Reading and decoding go on beside whatever is done with them.
     pub fn copied(
         &self,
         after: u64,
