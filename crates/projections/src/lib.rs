@@ -13,6 +13,7 @@ pub mod ahead;
 pub mod api;
 mod bulk;
 mod changes;
+mod columns;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

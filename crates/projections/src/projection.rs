@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 
 use rentstream_infra::log::{Recorded, signed};
 use rentstream_infra::reader::Handled;
-use serde_json::value::RawValue;
 use sqlx::{Connection, PgConnection};
 use tracing::error;
 use uuid::Uuid;
 
 use crate::changes::noted;
+use crate::columns::columns;
 use crate::rows::Rows;
 use crate::slices::{Slice, Standing};
 use crate::tables::{Tables, table};
@@ -265,38 +265,13 @@ fn bind<'q>(
     view: &Definition,
     rows: Vec<(Uuid, String)>,
 ) -> Result<Query<'q>, sqlx::Error> {
-    let mut columns = vec![Vec::with_capacity(rows.len()); view.columns.len()];
-    if !columns.is_empty() {
-        for (_, row) in &rows {
-            let members: HashMap<&str, &RawValue> =
-                serde_json::from_str(row).map_err(|error| sqlx::Error::Encode(error.into()))?;
-            for ((name, _), column) in view.columns.iter().zip(&mut columns) {
-                column.push(members.get(name).and_then(|member| text(member)));
-            }
-        }
+    let mut drawn = vec![Vec::with_capacity(rows.len()); view.columns.len()];
+    for (_, row) in &rows {
+        drawn.iter_mut().zip(columns(view, row)?).for_each(|(drawn, column)| drawn.push(column));
     }
     let (keys, rows): (Vec<Uuid>, Vec<String>) = rows.into_iter().unzip();
     let query = query.bind(keys).bind(rows);
-    Ok(columns.into_iter().fold(query, Query::bind))
-}
-
-/// The columns that are drawn from a row.
-pub(crate) fn columns(view: &Definition, row: &str) -> Result<Vec<Option<String>>, sqlx::Error> {
-    if view.columns.is_empty() {
-        return Ok(vec![]);
-    }
-    let members: HashMap<&str, &RawValue> =
-        serde_json::from_str(row).map_err(|error| sqlx::Error::Encode(error.into()))?;
-    Ok(view.columns.iter().map(|(name, _)| members.get(name).and_then(|member| text(member))).collect())
-}
-
-/// A member as Postgres' `->>` would give it.
-fn text(member: &RawValue) -> Option<String> {
-    match member.get() {
-        "null" => None,
-        string if string.starts_with('"') => serde_json::from_str(string).ok(),
-        other => Some(other.to_owned()),
-    }
+    Ok(drawn.into_iter().fold(query, Query::bind))
 }
 
 /// The rows of these keys that are there, as JSON.
