@@ -3,7 +3,8 @@
 //!
 //! The source follows the log's end for all of them, so an event is fetched, parsed and decoded once in a process,
 //! however many readers it has. What it has read last lies in a window; every reader takes from there at its own
-//! pace, and one that is slower than what the window holds reads for itself until it's back. Nobody waits for it.
+//! pace, and one that is slower than what the window holds reads for itself until it's back, a page ahead of what it
+//! handles. Nobody waits for it.
 
 mod source;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::log::{Log, Recorded};
 use window::{Found, Window};
@@ -42,7 +44,7 @@ impl Source {
 
     /// What one reader reads by.
     pub fn feed(&self) -> Feed {
-        Feed { changed: self.window.changed(), source: self.clone() }
+        Feed { changed: self.window.changed(), source: self.clone(), ahead: None }
     }
 }
 
@@ -50,6 +52,22 @@ impl Source {
 pub struct Feed {
     source: Source,
     changed: watch::Receiver<()>,
+    /// What is read from the log meanwhile.
+    ahead: Option<Ahead>,
+}
+
+/// A page that is read while the one before it is handled.
+struct Ahead {
+    after: u64,
+    page: AbortOnDropHandle<Result<Vec<Recorded>, sqlx::Error>>,
+}
+
+impl Ahead {
+    fn of(log: &Log, after: u64) -> Self {
+        let log = log.clone();
+        let page = tokio::spawn(async move { log.page(after, PAGE).await });
+        Self { after, page: AbortOnDropHandle::new(page) }
+    }
 }
 
 impl Feed {
@@ -72,11 +90,14 @@ impl Feed {
         loop {
             self.changed.mark_unchanged();
             match self.source.window.after(position, PAGE) {
-                Found::Events(events) => return Ok(events),
+                Found::Events(events) => {
+                    self.ahead = None;
+                    return Ok(events);
+                }
                 // The source can't end before this feed does.
                 Found::NotYet => drop(self.changed.changed().await),
                 Found::Elsewhere => {
-                    let page = self.source.log.page(position, PAGE).await?;
+                    let page = self.read(position).await?;
                     if !page.is_empty() {
                         return Ok(page.into_iter().map(Arc::new).collect());
                     }
@@ -84,5 +105,21 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// What follows a position in the log, and begins to read what follows that.
+    async fn read(&mut self, position: u64) -> Result<Vec<Recorded>, sqlx::Error> {
+        let log = &self.source.log;
+        let ahead = match self.ahead.take() {
+            Some(ahead) if ahead.after == position => ahead,
+            Some(_) | None => Ahead::of(log, position),
+        };
+        let read = (&mut self.ahead.insert(ahead).page).await;
+        self.ahead = None;
+        let page = read.map_err(|_| sqlx::Error::WorkerCrashed)??;
+        if let Some(last) = page.last().filter(|_| page.len() == PAGE) {
+            self.ahead = Some(Ahead::of(log, last.position));
+        }
+        Ok(page)
     }
 }

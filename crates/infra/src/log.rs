@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use answers::Answered;
 pub use append::{Append, AppendError, Appended, Claim, NewEvent};
 pub(crate) use head::{Batch, Foreign, ForeignEvent, Head, Written};
-pub use recorded::{Decoded, Recorded};
+pub use recorded::{Decoded, Metadata, Recorded};
 
 use crate::metrics::{METRICS, gauge};
 use crate::settings::Crash;

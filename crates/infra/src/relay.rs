@@ -20,6 +20,7 @@ use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use rentstream_domain::Event;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -136,11 +137,12 @@ async fn relay(
         METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
         page = if let Some(last) = page.last() {
             woken.mark_unchanged();
-            // Postgres looks for the next page while this one is sent, and the pages before are on their way.
-            let (next, sent) = tokio::join!(after(log, at(last)), publisher.send(&page));
-            sent?;
+            // The next page is read while this one is sent, and the pages before are on their way. In a task of its own,
+            // because both are work for a processor.
+            let next = AbortOnDropHandle::new(tokio::spawn(after(log.clone(), at(last))));
+            publisher.send(&page).await?;
             publisher.confirm(IN_FLIGHT).await?;
-            next?
+            next.await.map_err(|_| sqlx::Error::WorkerCrashed)??
         } else {
             if publisher.sent > publisher.confirmed {
                 publisher.confirm(0).await?;
@@ -152,7 +154,7 @@ async fn relay(
                 }
             }
             woken.mark_unchanged();
-            after(log, (publisher.sent, publisher.last)).await?
+            after(log.clone(), (publisher.sent, publisher.last)).await?
         };
     }
 }
@@ -165,7 +167,7 @@ fn at(recorded: &Recorded) -> Place {
 }
 
 /// What follows an event that was sent, if that is still where it was in the log.
-async fn after(log: &Log, (sent, last): Place) -> Result<Vec<Recorded>, RelayError> {
+async fn after(log: Log, (sent, last): Place) -> Result<Vec<Recorded>, RelayError> {
     let Some(last) = last else { return Ok(log.page(sent, PAGE).await?) };
     let mut page = log.page(sent - 1, PAGE + 1).await?;
     match page.first() {

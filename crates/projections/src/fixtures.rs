@@ -1,7 +1,5 @@
 //! Events that speak, for the views' tests.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use rentstream_domain::delivery::{DeliveryEvent, Parcel};
@@ -10,7 +8,7 @@ use rentstream_domain::rental::{Order, PaymentMethod, RentalEvent};
 use rentstream_domain::stock::{Details, Fulfilment, StockEvent, Terms};
 use rentstream_domain::text::Line;
 use rentstream_domain::{CustomerId, DeliveryId, Event, ItemId, Money, PaymentId, RentalId, Sealed};
-use rentstream_infra::log::{Decoded, Recorded};
+use rentstream_infra::log::{Decoded, Metadata, Recorded};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -34,7 +32,7 @@ pub(crate) fn recorded(position: u64) -> Recorded {
         event_type: String::new(),
         event_version: "1".to_owned(),
         payload: RawValue::from_string("{}".to_owned()).unwrap(),
-        metadata: HashMap::new(),
+        metadata: Metadata::default(),
         recorded_at: noon(),
         decoded: Decoded::default(),
     }

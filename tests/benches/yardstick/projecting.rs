@@ -16,7 +16,7 @@ use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::Payment;
 use rentstream_domain::rental::Rental;
 use rentstream_domain::{DeliveryId, Event, PaymentId, RentalId};
-use rentstream_infra::log::{Decoded, Recorded};
+use rentstream_infra::log::{Decoded, Metadata, Recorded};
 use rentstream_projections::view::View as _;
 use rentstream_projections::views::customer_history::{CustomerHistory, Row};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl History {
             event_type: String::new(),
             event_version: String::new(),
             payload: RawValue::NULL.to_owned(),
-            metadata: HashMap::new(),
+            metadata: Metadata::default(),
             recorded_at: Utc::now(),
             decoded: Decoded::default(),
         };

@@ -125,6 +125,23 @@ async fn a_slow_reader_holds_nobody_up_and_comes_back_from_the_log_to_the_window
 }
 
 #[tokio::test]
+async fn what_was_read_ahead_is_not_what_follows_another_place() {
+    let log = log().await;
+    let page = PAGE as u64;
+    fill(&log, 3 * page).await;
+    let source = Source::start(log.clone(), None);
+    let mut feed = source.feed();
+    let head = log.head().await.unwrap();
+    read_to(&mut feed, 0, page).await;
+    // As who finds that its checkpoint isn't where it was thought to be.
+    assert_eq!(read_to(&mut feed, 100, head).await, truth(&log, 100, head).await);
+    // As who is told to stop, and asks again.
+    read_to(&mut feed, 0, page).await;
+    let _ = tokio::time::timeout(Duration::ZERO, feed.after(page)).await;
+    assert_eq!(read_to(&mut feed, page, head).await, truth(&log, page, head).await);
+}
+
+#[tokio::test]
 async fn a_reader_goes_on_from_the_log_while_nats_is_away() {
     let log = log().await;
     let (server, client, _folder) = nats().await;

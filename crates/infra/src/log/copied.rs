@@ -5,10 +5,10 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Decoded, Log, Recorded, unsigned};
+use super::{Decoded, Log, Metadata, Recorded, unsigned};
+use crate::background;
 
 /// Bytes of a page, at least, but for the last.
 const PAGE: usize = 1 << 20;
@@ -25,7 +25,8 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
     /// The events of these aggregates after a position, up to another, page by page and in order, decoded already.
-    /// Reading and decoding go on beside whatever is done with them.
+    /// Reading and decoding go on beside whatever is done with them, decoding in
+    /// the [`background`].
     pub fn copied(
         &self,
         after: u64,
@@ -42,7 +43,7 @@ impl Log {
         });
         let decode = |page: Result<Vec<u8>, sqlx::Error>| async {
             let page = page?;
-            spawn_blocking(move || decode(&page)).await.map_err(|error| sqlx::Error::Decode(error.into()))?
+            background::run(move || decode(&page)).await?
         };
         stream::unfold(read, async |mut read| Some((read.recv().await?, read))).map(decode).buffered(DECODERS)
     }
@@ -105,7 +106,7 @@ fn event(page: &mut &[u8]) -> Option<Recorded> {
         event_type: text(page)?,
         event_version: text(page)?,
         payload: RawValue::from_string(text(page)?).ok()?,
-        metadata: serde_json::from_slice(field(page)?).ok()?,
+        metadata: Metadata::of(RawValue::from_string(text(page)?).ok()?),
         recorded_at: DateTime::from_timestamp_micros(number(page)?.checked_add(EPOCH)?)?,
         decoded: Decoded::default(),
     })

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use rentstream_domain::Event;
 use rentstream_domain::event::Undecodable;
 use rentstream_domain::upcasting::Stored;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
@@ -34,12 +34,45 @@ pub struct Recorded {
     /// The event, as JSON.
     pub payload: Box<RawValue>,
     /// Who, correlation, causation, idempotency key, trace context.
-    pub metadata: HashMap<String, String>,
+    pub metadata: Metadata,
     /// When it was committed, by the database's clock.
     pub recorded_at: DateTime<Utc>,
     /// See [`Recorded::event`].
     #[serde(skip)]
     pub decoded: Decoded,
+}
+
+/// What the writer noted of an event, as an object of strings. Few ask for any of it, so it's read for who does.
+#[derive(Clone, Debug, Default)]
+pub struct Metadata {
+    json: Box<RawValue>,
+    members: OnceLock<HashMap<String, String>>,
+}
+
+impl Metadata {
+    pub(super) fn of(json: Box<RawValue>) -> Self {
+        Self { json, members: OnceLock::new() }
+    }
+
+    /// One member, if it's there.
+    pub fn get(&self, name: &str) -> Option<&String> {
+        let json = self.json.get();
+        // Most don't have it, and that is found out so more quickly than by reading. No name of ours needs an escape.
+        let read = || serde_json::from_str(json).unwrap_or_default();
+        json.contains(name).then(|| self.members.get_or_init(read))?.get(name)
+    }
+}
+
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer).map(Self::of)
+    }
 }
 
 /// An event that is decoded when somebody looks at it first, and once for everybody who shares it.
@@ -58,7 +91,7 @@ impl Recorded {
             event_type: row.try_get("event_type")?,
             event_version: row.try_get("event_version")?,
             payload: RawValue::from_string(row.try_get("payload")?).map_err(json)?,
-            metadata: serde_json::from_str(row.try_get("metadata")?).map_err(json)?,
+            metadata: RawValue::from_string(row.try_get("metadata")?).map(Metadata::of).map_err(json)?,
             recorded_at: row.try_get("recorded_at")?,
             decoded: Decoded::default(),
         })

@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::notice::Kind;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::*;
-use crate::log::Decoded;
+use crate::log::{Decoded, Metadata};
 use crate::testing;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ fn recorded(position: u64, at: DateTime<Utc>) -> Recorded {
         event_type: String::new(),
         event_version: "1".to_owned(),
         payload: RawValue::from_string("{}".to_owned()).unwrap(),
-        metadata: HashMap::new(),
+        metadata: Metadata::default(),
         recorded_at: at,
         decoded: Decoded::default(),
     }

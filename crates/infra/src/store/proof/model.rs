@@ -97,7 +97,7 @@ impl Model {
             }
         }
         for event in self.streams.values().flatten() {
-            let call = event.metadata["causation_id"].as_str();
+            let call = event.metadata.get("causation_id").map_or("", String::as_str);
             let position = event.position;
             assert!(may_have_written.contains(call), "event {position} is of {call}, which was told no");
         }
