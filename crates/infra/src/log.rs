@@ -35,6 +35,17 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 /// Connections for the readers' bookkeeping.
 const BOOKKEEPING: u32 = 8;
 
+/// The events of which something is so, as [`Recorded::from_row`] takes them.
+macro_rules! events_where {
+    ($so:literal) => {
+        concat!(
+            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, ",
+            "payload::text, metadata::text, recorded_at FROM events WHERE ",
+            $so
+        )
+    };
+}
+
 /// A handle on the log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -145,10 +156,8 @@ impl Log {
         id: &str,
         after: u64,
     ) -> Result<Vec<Recorded>, sqlx::Error> {
-        sqlx::query(concat!(
-            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
-            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
-            " WHERE aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 ORDER BY sequence"
+        sqlx::query(events_where!(
+            "aggregate_type = $1 AND aggregate_id = $2 AND sequence > $3 ORDER BY sequence"
         ))
         .bind(aggregate_type)
         .bind(id)
@@ -163,16 +172,12 @@ impl Log {
     /// # Errors
     /// When Postgres can't be reached.
     pub async fn page(&self, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
-        sqlx::query(concat!(
-            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
-            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
-            " WHERE position > $1 AND position <= $2 ORDER BY events.position"
-        ))
-        .bind(signed(after))
-        .bind(signed(after.saturating_add(limit as u64)))
-        .try_map(|row| Recorded::from_row(&row))
-        .fetch_all(&self.pool)
-        .await
+        sqlx::query(events_where!("position > $1 AND position <= $2 ORDER BY events.position"))
+            .bind(signed(after))
+            .bind(signed(after.saturating_add(limit as u64)))
+            .try_map(|row| Recorded::from_row(&row))
+            .fetch_all(&self.pool)
+            .await
     }
 
     /// The events at these positions, in order.
@@ -180,15 +185,11 @@ impl Log {
     /// # Errors
     /// When Postgres can't be reached.
     pub async fn at(&self, positions: &[i64]) -> Result<Vec<Recorded>, sqlx::Error> {
-        sqlx::query(concat!(
-            "SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version,",
-            " payload::text AS payload, metadata::text AS metadata, recorded_at FROM events",
-            " WHERE position = ANY ($1) ORDER BY events.position"
-        ))
-        .bind(positions)
-        .try_map(|row| Recorded::from_row(&row))
-        .fetch_all(&self.pool)
-        .await
+        sqlx::query(events_where!("position = ANY ($1) ORDER BY events.position"))
+            .bind(positions)
+            .try_map(|row| Recorded::from_row(&row))
+            .fetch_all(&self.pool)
+            .await
     }
 
     /// The position of the last event; 0 when there is none.

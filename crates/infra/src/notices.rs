@@ -91,7 +91,7 @@ pub async fn run(
 ) {
     let outbox = Outbox::new(store.log(), channel.name(), patience);
     let noted = Arc::new(Notify::new());
-    let reader = reading::Reader::new(outbox.clone(), noted.clone());
+    let reader = reading::Reader::new(outbox.clone(), noted.clone(), store.log());
     let keys = Keys::of(store.log());
     let sender = sending::Sender { channel, store, keys, outbox, crash };
     tokio::join!(reader::run(reader, feed, shutdown.clone()), sender.run(noted, shutdown));

@@ -2,10 +2,18 @@
 //!
 //! It's restored with the log, so it's ahead of it only where somebody restored one without the other.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
 use sqlx::{PgConnection, PgPool, Row};
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::log::{Log, Recorded, signed, unsigned};
+
+/// How often what a reader has parked is looked at again, and how much of it at once.
+const AGAIN: Duration = Duration::from_secs(30);
+const AT_ONCE: i64 = 1_000;
 
 /// A reader whose place is ahead of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,10 +127,98 @@ pub(crate) async fn park(
     Ok(())
 }
 
+/// What a reader has parked. Of two versions of the program the older parks what the newer can read, so it's looked at
+/// again now and then.
+pub(crate) struct SetAside {
+    log: Log,
+    next: Mutex<Instant>,
+}
+
+impl SetAside {
+    pub(crate) fn of(log: &Log) -> Self {
+        Self { log: log.clone(), next: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether it's time to look.
+    pub(crate) fn is_due(&self) -> bool {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+    }
+
+    /// The events that this program can read, in the order of the log; none before it's time.
+    pub(crate) async fn readable(&self, reader: &str) -> Result<Vec<Arc<Recorded>>, sqlx::Error> {
+        if !self.is_due() {
+            return Ok(vec![]);
+        }
+        let positions: Vec<i64> =
+            sqlx::query_scalar("SELECT unnest(positions) FROM parked WHERE reader = $1 ORDER BY 1 LIMIT $2")
+                .bind(reader)
+                .bind(AT_ONCE)
+                .fetch_all(self.log.pool())
+                .await?;
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + AGAIN;
+        let events = if positions.is_empty() { vec![] } else { self.log.at(&positions).await? };
+        Ok(events.into_iter().filter(|recorded| recorded.event().is_ok()).map(Arc::new).collect())
+    }
+}
+
+/// Lets events be parked no longer that are handled in the same transaction.
+pub(crate) async fn unpark(
+    tx: &mut PgConnection,
+    reader: &str,
+    events: &[Arc<Recorded>],
+) -> Result<(), sqlx::Error> {
+    let positions: Vec<i64> = events.iter().map(|recorded| signed(recorded.position)).collect();
+    info!(reader, ?positions, "What was parked can be read now");
+    sqlx::query(
+        "WITH kept AS (
+             UPDATE parked SET positions = ARRAY (SELECT unnest(positions) EXCEPT SELECT unnest($2::bigint[]) ORDER BY 1)
+             WHERE reader = $1 AND positions && $2 AND NOT positions <@ $2
+         )
+         DELETE FROM parked WHERE reader = $1 AND positions <@ $2",
+    )
+    .bind(reader)
+    .bind(positions)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::testing;
+
+    #[tokio::test]
+    async fn what_can_be_read_by_now_is_parked_no_longer() {
+        let log = testing::log().await;
+        testing::fill(&log, 3).await;
+        let mut newer = testing::deposit(Uuid::now_v7(), 0, 1);
+        newer.events[0].event_version = "99".to_owned();
+        log.append(newer).await.unwrap();
+        sqlx::raw_sql(
+            "INSERT INTO parked (reader, key, positions, error) VALUES
+             ('fulfilling', 'one', '{1,4}', 'newer'), ('fulfilling', 'other', '{3}', 'newer'),
+             ('renting', 'one', '{2}', 'newer')",
+        )
+        .execute(log.pool())
+        .await
+        .unwrap();
+        let set_aside = SetAside::of(&log);
+        let again = set_aside.readable("fulfilling").await.unwrap();
+        assert_eq!(again.iter().map(|recorded| recorded.position).collect::<Vec<_>>(), [1, 3]);
+        assert!(set_aside.readable("fulfilling").await.unwrap().is_empty(), "it was looked at just now");
+        let mut connection = log.pool().acquire().await.unwrap();
+        unpark(&mut connection, "fulfilling", &again).await.unwrap();
+        let left: Vec<(String, String, Vec<i64>)> =
+            sqlx::query_as("SELECT reader, key, positions FROM parked ORDER BY reader")
+                .fetch_all(log.pool())
+                .await
+                .unwrap();
+        let left: Vec<_> = left.iter().map(|(reader, key, at)| (&**reader, &**key, &**at)).collect();
+        assert_eq!(left, [("fulfilling", "one", &[4][..]), ("renting", "one", &[2])]);
+    }
 
     #[tokio::test]
     async fn a_place_ahead_of_the_log_is_noticed_and_reset_with_its_tasks() {

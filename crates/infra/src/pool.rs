@@ -7,9 +7,9 @@ use sqlx::{Connection, PgPool};
 
 /// How long to wait for a connection before saying that Postgres can't be reached.
 const ACQUIRE: Duration = Duration::from_secs(5);
-/// One that was used a moment ago needn't be asked whether it still lives: no Postgres is started again that soon. On a
-/// busy shop it's a way to Postgres and back less for each statement.
-const FRESH: Duration = Duration::from_millis(100);
+/// One that was used a moment ago needn't be asked whether it still lives: a Postgres that is started again is hardly there
+/// that soon, and who meets a broken connection is told to try again. It's a way to Postgres and back less for a statement.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// At most so many connections, made when they are needed.
 pub fn open(options: PgConnectOptions, connections: u32) -> PgPool {

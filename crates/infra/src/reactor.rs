@@ -1,7 +1,8 @@
 //! Lets the processes react: their readers note what an event asks for, their workers do it.
 //!
-//! What needs nothing from outside the reader takes along itself, and never notes. It never waits for a worker. So a rental or a deposit whose step fails (a gateway that is down, a stock that
-//! can't be reached) is tried again and again beside the others, never in front of them.
+//! What needs nothing from outside the reader takes along itself, and never notes. It never waits for a worker. So a
+//! rental or a deposit whose step fails (a gateway that is down, a stock that can't be reached) is tried again and again
+//! beside the others, never in front of them.
 
 mod notes;
 mod tasks;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::{Driver, Look};
 use crate::feed::Feed;
+use crate::place::SetAside;
 use crate::reader;
 use notes::Notes;
 use tasks::Tasks;
@@ -41,6 +43,7 @@ pub async fn run<S: Look>(process: Process<S>, driver: Driver, feed: Feed, shutd
         crowded: crowded.clone(),
         hand,
         noted: noted.clone(),
+        set_aside: SetAside::of(driver.store().log()),
         company: Mutex::default(),
     };
     let worker = Worker { process, driver, tasks, places, crowded };

@@ -75,8 +75,8 @@ impl<V: View> Plain for Of<V> {
         if let Some(row) = row {
             let changed = changes + applied.as_ref().map_or_else(|(applied, _)| *applied, |()| touches.len());
             let mut held = Box::new(Held { row, changes: changed, weight });
-            // Writing each row each time would take longer than all the rest.
-            if changes.checked_ilog2() != changed.checked_ilog2() {
+            // Writing each row each time would take longer than all the rest: after 1, 4, 16, … changes will do.
+            if changes.checked_ilog(4) != changed.checked_ilog(4) {
                 held.weight = serde_json::to_string(&held.row).map_or(0, |json| json.len()) + OVERHEAD;
             }
             self.weight += held.weight;

@@ -80,19 +80,20 @@ impl<'de> Deserialize<'de> for Metadata {
 pub struct Decoded(OnceLock<Box<Result<Event, Undecodable>>>);
 
 impl Recorded {
+    /// By the columns' numbers: who reads millions needn't look for each by its name.
     pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let json = |error: serde_json::Error| sqlx::Error::Decode(Box::new(error));
         Ok(Self {
-            position: unsigned(row.try_get("position")?),
-            event_id: row.try_get("event_id")?,
-            aggregate_type: row.try_get("aggregate_type")?,
-            aggregate_id: row.try_get("aggregate_id")?,
-            sequence: unsigned(row.try_get("sequence")?),
-            event_type: row.try_get("event_type")?,
-            event_version: row.try_get("event_version")?,
-            payload: RawValue::from_string(row.try_get("payload")?).map_err(json)?,
-            metadata: RawValue::from_string(row.try_get("metadata")?).map(Metadata::of).map_err(json)?,
-            recorded_at: row.try_get("recorded_at")?,
+            position: unsigned(row.try_get(0)?),
+            event_id: row.try_get(1)?,
+            aggregate_type: row.try_get(2)?,
+            aggregate_id: row.try_get(3)?,
+            sequence: unsigned(row.try_get(4)?),
+            event_type: row.try_get(5)?,
+            event_version: row.try_get(6)?,
+            payload: RawValue::from_string(row.try_get(7)?).map_err(json)?,
+            metadata: RawValue::from_string(row.try_get(8)?).map(Metadata::of).map_err(json)?,
+            recorded_at: row.try_get(9)?,
             decoded: Decoded::default(),
         })
     }

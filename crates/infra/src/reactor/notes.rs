@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::tasks::{Noted, Task, Tasks};
 use crate::driver::{Driver, Halt, Halted, Look};
 use crate::log::{Recorded, unsigned};
-use crate::place;
+use crate::place::{self, SetAside};
 use crate::reader::{Concern, Handled, Handler};
 use crate::store::Context;
 use crate::trace::{self, Cause};
@@ -40,6 +40,7 @@ pub(super) struct Notes<S: Subject> {
     pub(super) hand: mpsc::UnboundedSender<(Task, OwnedSemaphorePermit)>,
     /// Tells the worker that there's something to take.
     pub(super) noted: Arc<Notify>,
+    pub(super) set_aside: SetAside,
     /// Until when others are taken to read too.
     pub(super) company: Mutex<Option<Instant>>,
 }
@@ -63,7 +64,12 @@ impl<S: Look> Handler for Notes<S> {
     }
 
     async fn checkpoint(&self) -> Result<u64, sqlx::Error> {
-        place::checkpoint(self.tasks.pool(), self.name()).await
+        let place = place::checkpoint(self.tasks.pool(), self.name()).await?;
+        // On an idle shop nothing else is handled.
+        if self.set_aside.is_due() {
+            self.handle(place, place, &[]).await?;
+        }
+        Ok(place)
     }
 
     fn concern(&self, recorded: &Recorded) -> Concern {
@@ -77,7 +83,8 @@ impl<S: Look> Handler for Notes<S> {
     async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
         let mut notes: HashMap<Uuid, Note> = HashMap::new();
         let mut parked: Vec<(&Recorded, String)> = Vec::new();
-        for recorded in events {
+        let again = self.set_aside.readable(self.name()).await?;
+        for recorded in again.iter().chain(events) {
             match recorded.event() {
                 Ok(event) => note(&mut notes, (self.process.wakes)(event), recorded),
                 Err(error) => parked.push((recorded, error.to_string())),
@@ -89,7 +96,7 @@ impl<S: Look> Handler for Notes<S> {
         let due = notes.values().filter(|note| matches!(note, Note::Look { due, .. } if *due <= now)).count();
         let mut places = self.places(due);
 
-        let noted = if parked.is_empty() {
+        let noted = if parked.is_empty() && again.is_empty() {
             self.tasks.note(self.tasks.pool(), (from, to), &notes, now, places.len()).await?
         } else {
             let mut tx = self.tasks.pool().begin().await?;
@@ -97,6 +104,9 @@ impl<S: Look> Handler for Notes<S> {
             if noted.is_some() {
                 for (recorded, error) in &parked {
                     place::park(&mut tx, self.name(), recorded, error).await?;
+                }
+                if !again.is_empty() {
+                    place::unpark(&mut tx, self.name(), &again).await?;
                 }
                 tx.commit().await?;
             }
