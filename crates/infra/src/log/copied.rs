@@ -25,8 +25,7 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
     /// The events of these aggregates after a position, up to another, page by page and in order, decoded already.
-    /// Reading and decoding go on beside whatever is done with them, decoding in
-    /// the [`background`].
+    /// Reading and decoding go on beside whatever is done with them; decoding is work for the [`background`].
     pub fn copied(
         &self,
         after: u64,
