@@ -97,12 +97,13 @@ fn what_nobody_touched_since_is_given_away_once_and_what_comes_for_it_then_is_la
     let both = fold.weight();
     assert_eq!(rows(fold.cool()), of([]), "both were touched");
     assert_eq!(fold.weight(), 0);
-    fold.take(&[paid(3, OTHER, 3)]);
+    // After its fourth change it's weighed again.
+    fold.take(&[paid(3, OTHER, 3), paid(4, OTHER, 4), paid(5, OTHER, 5)]);
     assert!(fold.weight() > both / 2 && fold.weight() < both);
     assert_eq!(fold.noted(), 0);
     assert_eq!(rows(fold.cool()), of([(ONE, "[1]")]));
-    fold.take(&[paid(4, ONE, -1), paid(5, OTHER, 5), paid(6, ONE, 6), unreadable(7, ONE)]);
-    assert_eq!(fold.late, [4, 6, 7], "whether they can be applied is found out later");
+    fold.take(&[paid(6, ONE, -1), paid(7, OTHER, 7), paid(8, ONE, 8), unreadable(9, ONE)]);
+    assert_eq!(fold.late, [6, 8, 9], "whether they can be applied is found out later");
     assert!(fold.noted() > 0 && parked(&fold).is_empty());
-    assert_eq!(rows(fold.rest()), of([(OTHER, "[2,3,5]")]));
+    assert_eq!(rows(fold.rest()), of([(OTHER, "[2,3,4,5,7]")]));
 }
