@@ -12,6 +12,7 @@ mod work;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rentstream_domain::processes::Process;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -27,9 +28,21 @@ use work::Worker;
 
 /// Rentals, or deposits, that one worker drives at a time.
 const AT_A_TIME: usize = 64;
+/// How long a reader waits for what it takes along itself.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Runs one process until shutdown: its reader and its worker. Any number of replicas may.
 pub async fn run<S: Look>(process: Process<S>, driver: Driver, feed: Feed, shutdown: CancellationToken) {
+    react(process, driver, feed, AT_ONCE, shutdown).await;
+}
+
+async fn react<S: Look>(
+    process: Process<S>,
+    driver: Driver,
+    feed: Feed,
+    at_once: Duration,
+    shutdown: CancellationToken,
+) {
     let tasks = Tasks::new(driver.store().log(), process.name);
     let (noted, places) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(AT_A_TIME)));
     let (hand, handed) = mpsc::unbounded_channel();
@@ -44,6 +57,7 @@ pub async fn run<S: Look>(process: Process<S>, driver: Driver, feed: Feed, shutd
         hand,
         noted: noted.clone(),
         set_aside: SetAside::of(driver.store().log()),
+        at_once,
         company: Mutex::default(),
     };
     let worker = Worker { process, driver, tasks, places, crowded };

@@ -21,8 +21,6 @@ use crate::reader::{Concern, Handled, Handler};
 use crate::store::Context;
 use crate::trace::{self, Cause};
 
-/// How long the reader waits for what it takes along itself.
-const AT_ONCE: Duration = Duration::from_millis(100);
 /// So many subjects at a time.
 const TOGETHER: usize = 256;
 /// How long a replica leaves it to others after it was found that they read too.
@@ -41,6 +39,8 @@ pub(super) struct Notes<S: Subject> {
     /// Tells the worker that there's something to take.
     pub(super) noted: Arc<Notify>,
     pub(super) set_aside: SetAside,
+    /// How long the reader waits for what it takes along itself.
+    pub(super) at_once: Duration,
     /// Until when others are taken to read too.
     pub(super) company: Mutex<Option<Instant>>,
 }
@@ -162,7 +162,7 @@ impl<S: Look> Notes<S> {
             std::future::ready(())
         });
         // What isn't done by then is noted: nothing waits behind one that can't be reached.
-        let _ = tokio::time::timeout(AT_ONCE, taken).await;
+        let _ = tokio::time::timeout(self.at_once, taken).await;
         done
     }
 
