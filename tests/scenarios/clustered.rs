@@ -25,7 +25,7 @@ async fn mirrors(world: &World, cluster: &Cluster) {
     assert_eq!(mirror.position(), events.len() as u64);
     assert_eq!(mirror.stream.cached_info().state.messages, events.len() as u64);
     for event in events {
-        let message = mirror.stream.get_raw_message(event.position - mirror.base).await.unwrap();
+        let message = cluster.message(&mirror.stream, event.position - mirror.base).await;
         let held: Recorded = serde_json::from_slice(&message.payload).unwrap();
         assert_eq!((held.position, held.event_id), (event.position, event.event_id));
     }

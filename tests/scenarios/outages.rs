@@ -173,6 +173,31 @@ async fn two_of_each_role_do_no_harm() {
 }
 
 #[tokio::test]
+async fn of_two_relays_one_works_and_whichever_it_is_the_other_takes_over() {
+    let world = World::of_roles(&["command-api"]).await;
+    let mut relays = [world.process("relay", &[]), world.process("relay", &[])];
+    let events = async || drop(join_all((0..20).map(|_| world.item(ebook()))).await);
+    // Both set out from the same place. Their log is one.
+    let stands_by = async || {
+        events().await;
+        relays[0].log_tail().contains("standing by").then_some(())
+    };
+    world.until("one of them stands by", stands_by).await;
+    for frozen in [0, 1] {
+        relays[frozen].freeze();
+        events().await;
+        world.mirrored().await;
+        relays[frozen].thaw();
+        events().await;
+        world.mirrored().await;
+    }
+    relays[0].kill();
+    events().await;
+    world.mirrored().await;
+    world.check_at_rest().await;
+}
+
+#[tokio::test]
 async fn on_sigterm_what_was_admitted_is_finished() {
     let world = World::up(&[("PAYMENT_GATEWAY_TIMEOUT", "3")]).await;
     let minji = world.customer("Min-ji").await;

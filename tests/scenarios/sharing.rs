@@ -104,7 +104,9 @@ async fn slices_of_a_view_move_to_who_is_there_and_each_event_is_applied_once() 
         shop.everybody_rents().await;
         // A rebuild keeps the slices, and may change them.
         for (slices, more) in [(SLICES, &[][..]), (3, &["--slices", "3"])] {
+            let began = Instant::now();
             let made = world.run(&[&["rebuild", "customer-history"], more].concat()).await;
+            println!("rebuilt {} events: {:?}", world.head().await, began.elapsed());
             assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
             assert_eq!(shop.view().await["slices"], json!(slices));
         }

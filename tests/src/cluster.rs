@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{ClusterInfo, Info};
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::{ClusterInfo, Info, Stream};
 use async_nats::jetstream::{self, Context};
 use rentstream_infra::relay::STREAM;
 use tempfile::TempDir;
@@ -84,16 +85,28 @@ impl Cluster {
     /// Waits until what is known of the stream is as it should be.
     pub async fn until<T>(&self, what: &str, so: impl Fn(Info) -> Option<T>) -> T {
         let context = self.context().await;
-        let look = async {
-            loop {
-                if let Ok(stream) = context.get_stream(STREAM).await
-                    && let Some(found) = so(stream.cached_info().clone())
-                {
-                    return found;
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::time::timeout(ELECTED, look).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+        answered(what, async || {
+            let stream = context.get_stream(STREAM).await.ok()?;
+            so(stream.cached_info().clone())
+        })
+        .await
     }
+
+    /// A message of the stream.
+    pub async fn message(&self, stream: &Stream, sequence: u64) -> StreamMessage {
+        answered("the message is told", async || stream.get_raw_message(sequence).await.ok()).await
+    }
+}
+
+/// Asks until there's an answer.
+async fn answered<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(ELECTED, asking).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }

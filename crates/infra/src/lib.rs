@@ -9,7 +9,6 @@
 //! (what tells who a customer is, sealed), [`http`], [`gateway`] and its stand-in [`sandbox`], [`servers`],
 //! [`settings`], [`trace`] (what one request leads to, told to who operates the shop).
 
-pub mod background;
 pub mod clock;
 pub mod driver;
 pub mod feed;

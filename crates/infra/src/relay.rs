@@ -2,7 +2,8 @@
 //!
 //! The stream is its own checkpoint: stream sequence = position − base, so what is to be published next is
 //! read from what the stream holds. Each publish names the sequence that it expects last, so a second relay,
-//! a retry after a crash or a slow network is refused by the server instead of doubling or swapping events.
+//! a retry after a crash or a slow network is refused by the server instead of doubling or swapping events. Who is
+//! refused because another relay is at work stands by until the stream stands still.
 //! Every page is read from the event that was sent last, so a log that was restored to an earlier moment is noticed
 //! before anything is published from it.
 
@@ -43,6 +44,8 @@ const IN_FLIGHT: usize = 2;
 const POLL: Duration = Duration::from_millis(500);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_millis(500);
+/// For so long, the stream must stand still before who stands by takes over.
+const STILL: Duration = Duration::from_millis(500);
 /// Why the relay had to begin anew.
 #[derive(Debug, thiserror::Error)]
 enum RelayError {
@@ -96,7 +99,9 @@ pub async fn run(
         failures += 1;
         match ended {
             Err(RelayError::Overtaken) => {
-                debug!("Another relay is at work, reading anew what the stream holds")
+                info!("Another relay is at work; standing by");
+                stand_by(&log, &context, &shutdown).await;
+                continue;
             }
             Err(RelayError::Unlike(Unlike::Foreign(foreign))) => return Err(foreign),
             // Say it when it begins and then once in a while, not twice a second.
@@ -109,6 +114,25 @@ pub async fn run(
         pause(&shutdown, RETRY).await;
     }
     Ok(())
+}
+
+/// Waits until the stream stands still though the log has gone on: whoever published is gone, or doesn't get on. Two
+/// that both went on would refuse each other all the time.
+async fn stand_by(log: &Log, context: &Context, shutdown: &CancellationToken) {
+    let mut seen = None;
+    loop {
+        let Ok(head) = log.head().await else { return };
+        pause(shutdown, STILL).await;
+        // Without a stream there's none to wait for.
+        let Ok(mirror) = Mirror::open(context).await else { return };
+        let position = mirror.position();
+        METRICS.relay_position.set(gauge(position));
+        METRICS.relay_lag.set(gauge(head.saturating_sub(position)));
+        if shutdown.is_cancelled() || (position < head && seen == Some(position)) {
+            return;
+        }
+        seen = Some(position);
+    }
 }
 
 async fn relay(

@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use futures::TryStreamExt;
-use rentstream_infra::background;
 use rentstream_infra::log::{Log, Recorded, signed, unsigned};
 use rentstream_infra::reader::Handled;
 use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -103,10 +103,10 @@ pub(crate) async fn load(
         Ok(tx)
     };
     let (folded, written) = (*view, *view);
-    let fold = background::run(move || fold(&folded, budget / SHARES, given, &rows, &reached));
-    let write = background::run(move || write(&written, taken, &chunks));
-    let fold = async { Ok(fold.await?) };
-    let write = async { write.await? };
+    let fold = spawn_blocking(move || fold(&folded, budget / SHARES, given, &rows, &reached));
+    let write = spawn_blocking(move || write(&written, taken, &chunks));
+    let fold = async { fold.await.map_err(|_| sqlx::Error::WorkerCrashed) };
+    let write = async { write.await.map_err(|_| sqlx::Error::WorkerCrashed)? };
     let ((), (), mut tx, (loaded, parked), ()) = try_join!(read, tell, copy, fold, write)?;
     park(&mut tx, view, generation, &parked).await?;
     show(&mut *tx, view, generation, loaded.whole()).await?;

@@ -3,6 +3,7 @@
 //! Every event is checked to be the one that follows the last, so nothing here trusts the broker: what JetStream
 //! skips, loses, swaps or can't deliver is read from Postgres.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
 use super::PAGE;
@@ -24,7 +26,7 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// How often the log is looked at without the stream when no wake-up came.
 const POLL: Duration = Duration::from_millis(200);
 /// How often it's tried to go on from the stream; less often while it breaks off each time.
-const TRY: Duration = Duration::from_millis(250);
+pub(super) const TRY: Duration = Duration::from_millis(250);
 const TRY_AT_LEAST: Duration = Duration::from_secs(10);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_millis(500);
@@ -75,7 +77,9 @@ impl Drop for Ending {
 async fn begin(log: &Log, stop: &CancellationToken) -> End {
     loop {
         match log.head().await {
-            Ok(last) => return End { last, live: None, tried: None, pause: TRY, wanted: last },
+            Ok(last) => {
+                return End { last, live: None, opening: None, tried: None, pause: TRY, wanted: last };
+            }
             Err(error) => debug!(%error, "The log's head can't be read yet"),
         }
         pause(stop, RETRY).await;
@@ -86,7 +90,9 @@ async fn begin(log: &Log, stop: &CancellationToken) -> End {
 struct End {
     last: u64,
     live: Option<Live>,
-    /// When it was last tried to go on from the stream.
+    /// What is being tried to go on from the stream.
+    opening: Option<AbortOnDropHandle<Result<Live, String>>>,
+    /// When it was last tried.
     tried: Option<Instant>,
     /// How long it then waits.
     pause: Duration,
@@ -107,6 +113,9 @@ impl End {
         nats: Option<&async_nats::Client>,
     ) -> Result<Vec<Recorded>, sqlx::Error> {
         loop {
+            if self.opening.as_ref().is_some_and(AbortOnDropHandle::is_finished) {
+                self.go_live().await;
+            }
             if let Some(live) = self.live.take() {
                 if let Some(page) = self.next_of_stream(live, log).await? {
                     return Ok(page);
@@ -119,12 +128,14 @@ impl End {
             if let Some(last) = page.last() {
                 self.last = last.position;
             }
-            self.go_live(log, nats).await;
+            self.try_stream(log, nats);
             if !page.is_empty() {
                 return Ok(page);
             }
-            if self.live.is_none() {
-                let _ = tokio::time::timeout(POLL, woken.changed()).await;
+            tokio::select! {
+                () = self.go_live() => {}
+                _ = woken.changed() => {}
+                () = tokio::time::sleep(POLL) => {}
             }
         }
     }
@@ -157,12 +168,20 @@ impl End {
                 }
             };
             let recorded = match message {
-                Some(Ok(message)) => read(&message, live.base, self.last + 1),
+                Some(Ok(message)) => read(&message, live.base),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Err("the consumer ended".to_owned()),
             };
-            match recorded {
-                Ok(recorded) => {
+            let next = self.last + 1;
+            let follows = recorded.and_then(|recorded| match recorded.position {
+                // The log had it while the stream was being opened.
+                had if had < next => Ok(None),
+                position if position == next => Ok(Some(recorded)),
+                position => Err(format!("position {position} came, expected was {next}")),
+            });
+            match follows {
+                Ok(None) => {}
+                Ok(Some(recorded)) => {
                     self.last = recorded.position;
                     page.push(recorded);
                 }
@@ -180,10 +199,12 @@ impl End {
         Ok(Some(page))
     }
 
-    /// Goes on from the stream if it has what follows, or will have it soon.
-    async fn go_live(&mut self, log: &Log, nats: Option<&async_nats::Client>) {
+    /// Begins to try whether it can go on from the stream. Beside the log, which goes on: a NATS that is electing, or has
+    /// too much to do, takes seconds to answer.
+    fn try_stream(&mut self, log: &Log, nats: Option<&async_nats::Client>) {
         let Some(client) = nats else { return };
-        if self.tried.is_some_and(|tried| tried.elapsed() < self.pause)
+        if self.opening.is_some()
+            || self.tried.is_some_and(|tried| tried.elapsed() < self.pause)
             || client.connection_state() != async_nats::connection::State::Connected
         {
             return;
@@ -191,7 +212,17 @@ impl End {
         self.tried = Some(Instant::now());
         let context =
             jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(2)).build(client.clone());
-        match open(&context, log, self.last, self.wanted).await {
+        let (log, position, wanted) = (log.clone(), self.last, self.wanted);
+        let opening = tokio::spawn(async move { open(&context, &log, position, wanted).await });
+        self.opening = Some(AbortOnDropHandle::new(opening));
+    }
+
+    /// Goes on from the stream once it turns out to have what follows, or to have it soon.
+    async fn go_live(&mut self) {
+        let Some(opening) = &mut self.opening else { return pending().await };
+        let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
+        self.opening = None;
+        match opened {
             Ok(live) => {
                 debug!(position = self.last, "Following the stream");
                 self.live = Some(live);
@@ -226,15 +257,12 @@ async fn open(context: &jetstream::Context, log: &Log, position: u64, wanted: u6
     Ok(Live { messages, base: mirror.base })
 }
 
-/// Reads a message; its sequence and its content must both say that it is the event at `expected`.
-fn read(message: &jetstream::Message, base: u64, expected: u64) -> Result<Recorded, String> {
+/// Reads a message; its sequence and its content must say the same position.
+fn read(message: &jetstream::Message, base: u64) -> Result<Recorded, String> {
     let sequence = message.info().map_err(|error| error.to_string())?.stream_sequence;
     let recorded: Recorded = serde_json::from_slice(&message.payload).map_err(|error| error.to_string())?;
-    if recorded.position != expected || sequence + base != expected {
-        return Err(format!(
-            "position {} came at sequence {sequence}, expected was {expected}",
-            recorded.position
-        ));
+    if sequence + base != recorded.position {
+        return Err(format!("position {} came at sequence {sequence}", recorded.position));
     }
     Ok(recorded)
 }

@@ -1,8 +1,11 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
 
+use super::source::TRY;
 use super::{Feed, Found, PAGE, Source};
 use crate::log::{Log, Recorded};
 use crate::relay::{self, Mirror, STREAM};
@@ -155,6 +158,33 @@ async fn a_reader_goes_on_from_the_log_while_nats_is_away() {
     fill(&log, 10).await;
     read_to(&mut feed, position, position + 10).await;
     shutdown.cancel();
+}
+
+#[tokio::test]
+async fn a_nats_that_does_not_answer_holds_no_event_up() {
+    let log = log().await;
+    let (server, client, _folder) = nats().await;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let source = Source::start(log.clone(), Some(client.clone()));
+    let position = go_live(&log, &source, &jetstream::new(client)).await;
+    let nats = Pid::from_raw(server.pid().cast_signed());
+    kill(nats, Signal::SIGSTOP).unwrap();
+    // Each time that it's asked it doesn't answer for 2 s.
+    let (began, asked_often) = (Instant::now(), TRY * 20);
+    let goes_on = async {
+        let mut at = position;
+        while began.elapsed() < asked_often {
+            fill(&log, 1).await;
+            at += 1;
+            sourced(&source, at).await;
+        }
+        at - position
+    };
+    let seen = tokio::time::timeout(asked_often * 3, goes_on).await.expect("the log goes on");
+    kill(nats, Signal::SIGCONT).unwrap();
+    shutdown.cancel();
+    assert!(seen > 20, "{seen} events in {asked_often:?}");
 }
 
 #[tokio::test]

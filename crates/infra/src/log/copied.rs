@@ -5,10 +5,10 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::{Decoded, Log, Metadata, Recorded, unsigned};
-use crate::background;
 
 /// Bytes of a page, at least, but for the last.
 const PAGE: usize = 1 << 20;
@@ -25,7 +25,7 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
     /// The events of these aggregates after a position, up to another, page by page and in order, decoded already.
-    /// Reading and decoding go on beside whatever is done with them; decoding is work for the [`background`].
+    /// Reading and decoding go on beside whatever is done with them; decoding is work for threads.
     pub fn copied(
         &self,
         after: u64,
@@ -42,7 +42,7 @@ impl Log {
         });
         let decode = |page: Result<Vec<u8>, sqlx::Error>| async {
             let page = page?;
-            background::run(move || decode(&page)).await?
+            spawn_blocking(move || decode(&page)).await.map_err(|_| sqlx::Error::WorkerCrashed)?
         };
         stream::unfold(read, async |mut read| Some((read.recv().await?, read))).map(decode).buffered(DECODERS)
     }

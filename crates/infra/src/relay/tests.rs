@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Foreign, Kept, Mirror, STREAM, reset, run, slice};
+use super::{Foreign, Kept, Mirror, STILL, STREAM, reset, run, slice, stand_by};
 use crate::log::{Log, Recorded};
 use crate::testing::{fill, log, nats};
 
@@ -47,6 +47,27 @@ async fn two_relays_at_once_copy_every_event_once_and_in_order() {
     assert_eq!(mirror.stream.cached_info().state.messages, 500);
     assert_same(&mirror, &log).await;
     shutdown.cancel();
+}
+
+#[tokio::test]
+async fn who_stands_by_goes_on_when_nobody_else_does() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    let shutdown = CancellationToken::new();
+    let relay = tokio::spawn(run(log.clone(), client, KEPT, shutdown.clone()));
+    fill(&log, 10).await;
+    mirrored(&context, 10).await;
+    let standing_by = stand_by(&log, &context, &shutdown);
+    tokio::pin!(standing_by);
+    let idle = tokio::time::timeout(STILL * 5, &mut standing_by).await;
+    assert!(idle.is_err(), "there's nothing to be done");
+    relay.abort();
+    let _ = relay.await;
+    fill(&log, 1).await;
+    tokio::time::timeout(Duration::from_secs(20), standing_by)
+        .await
+        .expect("there's something, and nobody does it");
 }
 
 #[tokio::test]
