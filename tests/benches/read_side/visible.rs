@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
 use tokio::time::sleep_until;
 
 use self::looking::{Answered, Lookers, Seen};
@@ -18,6 +19,7 @@ use crate::load::{Bound, Caller, open};
 use crate::report::Part;
 use crate::spread::{Spread, figure, reach};
 use crate::system::{System, courier};
+use crate::yardstick::chain::Chain;
 use crate::{LESS, ROUNDS};
 
 /// Events per second.
@@ -83,14 +85,20 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
 
     let rentals: Arc<[Rented]> = rentals.into();
     let next = Arc::new(AtomicUsize::new(0));
+    let mut chain = Chain::start(&ground.database("chain").await?, &backend.places.nats).await?;
     let mut figures = [const { Figures::new() }; 3];
     for _ in 0..ROUNDS {
         for (rate, figures) in BY_COMMANDS.iter().zip(&mut figures) {
-            figures.add(&by_commands(*rate, writes, reads, &rentals, &next).await?)?;
+            let seen = by_commands(*rate, writes, reads, &rentals, &next).await?;
+            figures.add(&seen, &chain.run(rate / EVENTS_EACH, EVENTS_EACH, PHASE).await?)?;
         }
-        figures[2].add(&by_batches(&mut filler, reads, &rentals, &next).await?)?;
+        let batched = by_batches(&mut filler, reads, &rentals, &next).await?;
         seen(&tables, HISTORY, filler.head()).await?;
+        figures[2].add(&batched, &chain.run(BATCHES, BY_BATCHES / BATCHES, PHASE).await?)?;
+        ground.rest().await?;
     }
+    chain.end().await?;
+    ground.drop("chain").await?;
     let rows = BY_COMMANDS.iter().chain([&BY_BATCHES]).zip(figures).zip(BOUNDS);
     let rows: Vec<_> = rows.map(|((rate, figures), bound)| figures.row(*rate, bound)).collect();
     drop((roles, tables, filler));
@@ -105,7 +113,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
          second, straight into the log as its writer commits many commands at once, because HTTP's load alone would fill \
          this machine. Of some of them, as soon as the answer (the \
          commit) is there, `GET /v1/customers/{{id}}/rentals?after=` with its position: until that is answered. Then the \
-         same read without `after`, which waits for nothing. Milliseconds.",
+         same read without `after`, which waits for nothing. Plain chain: after each phase the same number of commits and          rows goes the bare way, with nothing of ours in it (`INSERT`, `NOTIFY`, `SELECT`, JetStream, an upsert, `NOTIFY`,          `SELECT`; one loop for each step, no HTTP). Milliseconds.",
         figure(BY_BATCHES as f64)
     ));
     part.table(
@@ -118,6 +126,9 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
             "p99.9",
             "visible before: p50",
             "p99",
+            "plain chain: p50",
+            "p99",
+            "p99 ÷ plain chain",
             "reach",
         ],
         &rows,
@@ -179,6 +190,7 @@ struct Figures {
     looked: u64,
     after: [Vec<f64>; 3],
     before: [Vec<f64>; 2],
+    plain: [Vec<f64>; 2],
 }
 
 impl Figures {
@@ -188,18 +200,21 @@ impl Figures {
             looked: 0,
             after: [const { Vec::new() }; 3],
             before: [const { Vec::new() }; 2],
+            plain: [const { Vec::new() }; 2],
         }
     }
 
-    fn add(&mut self, (reached, seen): &(f64, Seen)) -> Result<()> {
+    fn add(&mut self, (reached, seen): &(f64, Seen), plain: &Histogram<u64>) -> Result<()> {
         anyhow::ensure!(!seen.after.is_empty(), "nothing was looked for");
         self.reached.push(*reached);
         self.looked += seen.after.len();
         for (within, part) in self.after.iter_mut().zip([0.5, 0.99, 0.999]) {
             within.push(seen.after.value_at_quantile(part) as f64 / 1_000.0);
         }
-        for (within, part) in self.before.iter_mut().zip([0.5, 0.99]) {
-            within.push(seen.before.value_at_quantile(part) as f64 / 1_000.0);
+        for (told, within) in [(&seen.before, &mut self.before), (plain, &mut self.plain)] {
+            for (within, part) in within.iter_mut().zip([0.5, 0.99]) {
+                within.push(told.value_at_quantile(part) as f64 / 1_000.0);
+            }
         }
         Ok(())
     }
@@ -207,6 +222,7 @@ impl Figures {
     fn row(&self, rate: usize, bound: Option<f64>) -> Vec<String> {
         let [p50, p99, p999] = self.after.each_ref().map(|within| Spread::of(within));
         let [before, before_p99] = self.before.each_ref().map(|within| Spread::of(within));
+        let [plain, plain_p99] = self.plain.each_ref().map(|within| Spread::of(within));
         vec![
             figure(rate as f64),
             Spread::of(&self.reached).to_string(),
@@ -216,6 +232,9 @@ impl Figures {
             p999.to_string(),
             before.to_string(),
             before_p99.to_string(),
+            plain.to_string(),
+            plain_p99.to_string(),
+            Spread::of_ratios(&self.after[1], &self.plain[1]).to_string(),
             bound.map_or(String::new(), |bound| {
                 reach(&format!("p99 < {} ms", figure(bound)), p99.median < bound)
             }),
