@@ -151,7 +151,7 @@ async fn a_failing_gateway_holds_the_deposit_and_its_return_credits_it() {
 
 #[tokio::test]
 async fn a_slow_gateway_charges_the_deposit_once() {
-    let world = World::up(&[]).await;
+    let world = World::up(&[("PAYMENT_GATEWAY_TIMEOUT", "1")]).await;
     let minji = world.customer("Min-ji").await;
     world.gateway("slow").await;
     let held = pay_in(&world, &minji, 400).await.expect(202);

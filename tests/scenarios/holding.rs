@@ -119,7 +119,7 @@ async fn refrained(world: &World) -> u32 {
 
 #[tokio::test]
 async fn at_an_overloaded_gateway_the_circuit_opens_and_rentals_are_held_without_asking_it() {
-    let world = World::up(&[]).await;
+    let world = World::up(&[("PAYMENT_GATEWAY_TIMEOUT", "1")]).await;
     let (minji, ebook) = (world.customer("Min-ji").await, world.item(ebook()).await);
     assert!(circuit(&world, "closed").await);
     world.gateway("slow").await;

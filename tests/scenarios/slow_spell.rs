@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(100);
 async fn a_slow_spell_under_load_loses_nothing_and_charges_nothing_twice() {
     let said = std::env::var("RENTSTREAM_SPELL").ok();
     let spell = said.map_or(SPELL, |seconds| Duration::from_secs(seconds.parse().unwrap()));
-    let world = World::up(&[]).await;
+    let world = World::up(&[("PAYMENT_GATEWAY_TIMEOUT", "1")]).await;
     let (minji, ebook) = (world.customer("Min-ji").await, world.item(ebook()).await);
     let card = card();
 

@@ -236,7 +236,6 @@ impl World {
             ("NATS_URL", self.system.nats_url.as_str()),
             ("RENTSTREAM_JWT_SECRET", SECRET),
             ("RENTSTREAM_LISTEN", "127.0.0.1:0"),
-            ("PAYMENT_GATEWAY_TIMEOUT", "1"),
             ("RUST_BACKTRACE", "1"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
