@@ -7,9 +7,9 @@ use rentstream_tests::{Customer, Rental, World, book, ebook};
 use serde_json::json;
 use uuid::Uuid;
 
-/// One who wants the only copy while the gateway's weather is bad.
+/// One who wants the only copy while the gateway's weather is bad. A slow answer is given up before the hold ends.
 async fn held(weather: &str, hold: &str) -> (World, Customer, Uuid, Rental) {
-    let world = World::up(&[("RENTSTREAM_HOLD", hold)]).await;
+    let world = World::up(&[("RENTSTREAM_HOLD", hold), ("PAYMENT_GATEWAY_TIMEOUT", "1")]).await;
     let minji = world.customer("Min-ji").await;
     let book = world.item(book().units(1)).await;
     world.gateway(weather).await;
