@@ -20,6 +20,7 @@ use async_nats::jetstream::{self, Context};
 use async_nats::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 use rentstream_domain::Event;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
@@ -155,30 +156,39 @@ async fn relay(
         confirmed: position,
         acks: VecDeque::new(),
     };
-    let mut page = vec![];
+    let mut page = after(log.clone(), (position, last)).await?;
     loop {
         METRICS.relay_position.set(gauge(publisher.confirmed));
         METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
-        page = if let Some(last) = page.last() {
-            woken.mark_unchanged();
-            // The next page is read while this one is sent, and the pages before are on their way. In a task of its own,
-            // because both are work for a processor.
-            let next = AbortOnDropHandle::new(tokio::spawn(after(log.clone(), at(last))));
-            publisher.send(&page).await?;
-            publisher.confirm(IN_FLIGHT).await?;
-            next.await.map_err(|_| sqlx::Error::WorkerCrashed)??
-        } else {
-            if publisher.sent > publisher.confirmed {
-                publisher.confirm(0).await?;
-            } else if tokio::time::timeout(POLL, woken.changed()).await.is_err() {
-                // The poll also notices, on an idle shop, that the stream was wiped.
-                let mirror = Mirror::open(context).await.map_err(nats)?;
-                if mirror.position() != publisher.sent {
-                    return Err(RelayError::Overtaken);
+        let Some(last) = page.last() else {
+            // Nothing more is known to be there: to look after each event would be as much work as to copy it.
+            tokio::select! {
+                confirmed = publisher.confirm(0), if publisher.awaits() => {
+                    confirmed?;
+                    continue;
+                }
+                _ = woken.changed() => {}
+                () = sleep(POLL), if !publisher.awaits() => {
+                    // On an idle shop too it's noticed that the stream was wiped.
+                    let mirror = Mirror::open(context).await.map_err(nats)?;
+                    if mirror.position() != publisher.sent {
+                        return Err(RelayError::Overtaken);
+                    }
                 }
             }
             woken.mark_unchanged();
-            after(log.clone(), (publisher.sent, publisher.last)).await?
+            page = after(log.clone(), (publisher.sent, publisher.last)).await?;
+            continue;
+        };
+        // The next page is read while this one is sent, and the pages before are on their way. In a task of its own,
+        // because both are work for a processor.
+        let more = *woken.borrow_and_update() > last.position || page.len() >= PAGE;
+        let next = more.then(|| AbortOnDropHandle::new(tokio::spawn(after(log.clone(), at(last)))));
+        publisher.send(&page).await?;
+        publisher.confirm(IN_FLIGHT).await?;
+        page = match next {
+            Some(next) => next.await.map_err(|_| sqlx::Error::WorkerCrashed)??,
+            None => vec![],
         };
     }
 }
@@ -221,7 +231,7 @@ struct Publisher<'a> {
     /// The position up to which the stream is known to hold them.
     confirmed: u64,
     /// Of each page that was sent and isn't confirmed: its last position, the answer to come, and what is told of it.
-    acks: VecDeque<(u64, PublishAckFuture, Span)>,
+    acks: VecDeque<(u64, <PublishAckFuture as IntoFuture>::IntoFuture, Span)>,
 }
 
 impl Publisher<'_> {
@@ -237,7 +247,7 @@ impl Publisher<'_> {
         }
         let (subject, headers, payload) = self.message(last)?;
         let ack = self.context.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
-        self.acks.push_back((last.position, ack, span));
+        self.acks.push_back((last.position, ack.into_future(), span));
         (self.sent, self.last) = at(last);
         Ok(())
     }
@@ -252,12 +262,19 @@ impl Publisher<'_> {
         Ok((subject(recorded), headers, serde_json::to_vec(recorded).map_err(nats)?.into()))
     }
 
-    /// Waits until no more than so many pages are unconfirmed.
+    /// Whether pages are unconfirmed.
+    fn awaits(&self) -> bool {
+        !self.acks.is_empty()
+    }
+
+    /// Waits until no more than so many pages are unconfirmed. A call that isn't waited for to its end loses nothing.
     async fn confirm(&mut self, unconfirmed: usize) -> Result<(), RelayError> {
         while self.acks.len() > unconfirmed
-            && let Some((position, ack, mut span)) = self.acks.pop_front()
+            && let Some((_, ack, _)) = self.acks.front_mut()
         {
-            match ack.await {
+            let acked = ack.await;
+            let Some((position, _, mut span)) = self.acks.pop_front() else { break };
+            match acked {
                 Ok(ack) if ack.sequence + self.base == position => self.confirmed = position,
                 Ok(ack) => {
                     let why = format!("position {position} was stored at sequence {}", ack.sequence);
