@@ -48,8 +48,29 @@ pub struct Process<S: Subject = RentalId> {
     pub name: &'static str,
     /// What an event means to it.
     pub wakes: fn(&Event) -> Wake<S>,
+    /// What it looks at beside its subject itself. The rest is to it as before its first event, and isn't loaded; nor does
+    /// it send anything there.
+    pub sees: &'static [Part],
     /// The next step for a subject as it stands.
     pub next: fn(&S::Journey, DateTime<Utc>) -> Step,
+}
+
+/// A part of what the aggregates say of a subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What it holds of its item.
+    Reservation,
+    /// Its payment.
+    Payment,
+    /// What it took from the customer's points, or gave to them.
+    Points,
+    /// Its delivery.
+    Delivery,
+}
+
+impl Part {
+    /// All of it.
+    pub const ALL: &'static [Self] = &[Self::Reservation, Self::Payment, Self::Points, Self::Delivery];
 }
 
 // Derived, they would ask for journeys that can be copied.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::Command;
 use rentstream_domain::payment::{CALLED_OFF, Payment, PaymentCommand, PaymentState, Purpose};
-use rentstream_domain::processes::{Effect, Journey, Process, Step, Wake};
+use rentstream_domain::processes::{Effect, Journey, Part, Process, Step, Wake};
 use rentstream_domain::rental::PaymentMethod;
 use rentstream_domain::text::Line;
 use tracing::info;
@@ -170,7 +170,8 @@ impl Driver {
     /// # Errors
     /// When the log can't be reached or read.
     pub async fn look<S: Look>(&self, subject: S) -> Result<Rest<S::Journey>, StoreError> {
-        let looking = Process { name: "looking", wakes: |_| Wake::No, next: |_, _| Step::Rest };
+        let looking =
+            Process { name: "looking", wakes: |_| Wake::No, sees: Part::ALL, next: |_, _| Step::Rest };
         let along = self.along(&looking, subject, &Context::default());
         let (Halted { journey, .. }, position) = self.store.run(along, None).await?;
         Ok(Rest { until: None, position, journey })

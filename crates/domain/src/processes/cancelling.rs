@@ -5,14 +5,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Journey, Process, Step, Wake, release, undo_payment};
+use super::{Journey, Part, Process, Step, Wake, release, undo_payment};
 use crate::delivery::{Delivery, DeliveryCommand};
 use crate::rental::{BeforeCancelling, RentalCommand, RentalEvent, RentalState};
 use crate::stock::Fulfilment;
 use crate::{Command, Event};
 
 /// The process.
-pub const PROCESS: Process = Process { name: "cancelling", wakes, next };
+pub const PROCESS: Process = Process { name: "cancelling", wakes, sees: Part::ALL, next };
 
 fn wakes(event: &Event) -> Wake {
     match event {

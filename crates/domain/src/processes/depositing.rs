@@ -5,13 +5,13 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Effect, GRACE, Process, Step, Wake};
+use super::{Effect, GRACE, Part, Process, Step, Wake};
 use crate::customer::{CustomerCommand, CustomerEvent};
 use crate::payment::{Bill, Payment, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::{Command, Event, PaymentId};
 
 /// The process.
-pub const PROCESS: Process<PaymentId> = Process { name: "depositing", wakes, next };
+pub const PROCESS: Process<PaymentId> = Process { name: "depositing", wakes, sees: Part::ALL, next };
 
 /// What the aggregates say of one deposit by card.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,14 +4,14 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Journey, Process, Step, Wake};
+use super::{Journey, Part, Process, Step, Wake};
 use crate::delivery::{Delivery, DeliveryCommand, DeliveryEvent, Parcel};
 use crate::rental::{RentalCommand, RentalEvent, RentalState};
 use crate::stock::Fulfilment;
 use crate::{Command, Event};
 
 /// The process.
-pub const PROCESS: Process = Process { name: "fulfilling", wakes, next };
+pub const PROCESS: Process = Process { name: "fulfilling", wakes, sees: &[Part::Delivery], next };
 
 fn wakes(event: &Event) -> Wake {
     match event {

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Effect, GRACE, Journey, POINTS, Process, Step, Wake, fulfilling, release, undo_payment};
+use super::{Effect, GRACE, Journey, POINTS, Part, Process, Step, Wake, fulfilling, release, undo_payment};
 use crate::customer::{CustomerCommand, Spend};
 use crate::payment::{Bill, NOT_ENOUGH_POINTS, PaymentCommand, PaymentEvent, PaymentState, Purpose};
 use crate::rental::{Order, PaymentMethod, RejectionReason, RentalCommand, RentalEvent, RentalState};
@@ -14,7 +14,7 @@ use crate::text::Word;
 use crate::{Command, CustomerId, Event};
 
 /// The process.
-pub const PROCESS: Process = Process { name: "renting", wakes, next };
+pub const PROCESS: Process = Process { name: "renting", wakes, sees: Part::ALL, next };
 
 /// Why a payment by points was declined.
 const TOO_FEW: Word = Word::new(NOT_ENOUGH_POINTS);

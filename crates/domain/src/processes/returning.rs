@@ -2,13 +2,13 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Journey, Process, Step, Wake, stock};
+use super::{Journey, Part, Process, Step, Wake, stock};
 use crate::Event;
 use crate::rental::{RentalEvent, RentalState};
 use crate::stock::{Reservation, StockCommand};
 
 /// The process.
-pub const PROCESS: Process = Process { name: "returning", wakes, next };
+pub const PROCESS: Process = Process { name: "returning", wakes, sees: &[Part::Reservation], next };
 
 fn wakes(event: &Event) -> Wake {
     match event {

@@ -7,7 +7,7 @@ use crate::rental::{RentalCommand, RentalEvent, RentalState};
 use crate::{Command, Event};
 
 /// The process.
-pub const PROCESS: Process = Process { name: "watching", wakes, next };
+pub const PROCESS: Process = Process { name: "watching", wakes, sees: &[], next };
 
 /// A loan is overdue after its due date, not at it.
 const JUST_PAST: TimeDelta = TimeDelta::milliseconds(1);

@@ -48,7 +48,7 @@ impl<S: Look> Course for Along<S> {
     type Says = Halted<S::Journey>;
 
     fn needs(&self, known: &Known<'_>) -> Vec<Need> {
-        self.subject.needs(known)
+        self.subject.needs(self.process.sees, known)
     }
 
     fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<Self::Says, StoreError> {
@@ -90,7 +90,7 @@ impl<S: Look> Along<S> {
     fn steps(&self, aggregates: &mut Aggregates<'_>) -> Result<Halted<S::Journey>, StoreError> {
         let (process, subject) = (self.process.name, self.subject);
         for taken in 0..STEPS {
-            let journey = subject.look(aggregates, self.hold)?;
+            let journey = subject.look(self.process.sees, aggregates, self.hold)?;
             if aggregates.is_cut() || self.single && (taken > 0 || self.first.is_some()) {
                 return Ok(Halted { halt: Halt::Again, journey });
             }
@@ -118,6 +118,6 @@ impl<S: Look> Along<S> {
                 return Ok(Halted { halt: Halt::Again, journey });
             }
         }
-        Ok(Halted { halt: Halt::Again, journey: subject.look(aggregates, self.hold)? })
+        Ok(Halted { halt: Halt::Again, journey: subject.look(self.process.sees, aggregates, self.hold)? })
     }
 }

@@ -1,13 +1,14 @@
 //! Reads what the aggregates say of a rental or of a deposit.
 
 use std::fmt::Debug;
+use std::iter;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rentstream_domain::customer::{Customer, Spend};
 use rentstream_domain::delivery::Delivery;
 use rentstream_domain::payment::{Payment, PaymentState};
-use rentstream_domain::processes::{Deposit, Journey, Subject};
-use rentstream_domain::rental::{PaymentMethod, Rental, RentalState};
+use rentstream_domain::processes::{Deposit, Journey, Part, Subject};
+use rentstream_domain::rental::{Order, PaymentMethod, Rental, RentalState};
 use rentstream_domain::stock::{Reservation, Stock};
 use rentstream_domain::{DeliveryId, PaymentId, RentalId};
 
@@ -15,14 +16,19 @@ use crate::store::{Aggregates, Known, Need, StoreError};
 
 /// What a driver can look at, and so take along.
 pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
-    /// The aggregates that tell of it, as far as those that are known name them.
-    fn needs(self, known: &Known<'_>) -> Vec<Need>;
+    /// The aggregates that tell of it, and of these parts of it, as far as those that are known name them.
+    fn needs(self, sees: &[Part], known: &Known<'_>) -> Vec<Need>;
 
     /// What they say of it; a hold lasts for so long.
     ///
     /// # Errors
     /// When one of them was not asked for.
-    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Self::Journey, StoreError>;
+    fn look(
+        self,
+        sees: &[Part],
+        aggregates: &Aggregates<'_>,
+        hold: TimeDelta,
+    ) -> Result<Self::Journey, StoreError>;
 
     /// The payment that its effects are about.
     fn payment(journey: &Self::Journey) -> &Payment;
@@ -32,43 +38,51 @@ pub trait Look: Subject<Journey: Debug + Send + Sync> + Send + Sync + 'static {
 }
 
 impl Look for RentalId {
-    fn needs(self, known: &Known<'_>) -> Vec<Need> {
+    fn needs(self, sees: &[Part], known: &Known<'_>) -> Vec<Need> {
         let rental = known.get::<Rental>(self);
         // Nobody bills or delivers what nobody has asked for.
         let new = rental.is_some_and(|(_, events)| events == 0);
-        let mut needs = vec![
-            Need::of::<Rental>(self),
-            Need::of::<Payment>(PaymentId::of(self)).new_if(new),
-            Need::of::<Delivery>(DeliveryId::of(self)).new_if(new),
-        ];
-        if let Some(order) = rental.and_then(|(rental, _)| rental.order.as_ref()) {
-            needs.push(Need::of::<Stock>(order.item_id));
-            if matches!(order.payment, PaymentMethod::Points {}) {
-                needs.push(Need::of::<Customer>(order.customer_id));
-            }
-        }
-        needs
+        let order = rental.and_then(|(rental, _)| rental.order.as_ref());
+        let need = |part: &Part| match part {
+            Part::Payment => Some(Need::of::<Payment>(PaymentId::of(self)).new_if(new)),
+            Part::Delivery => Some(Need::of::<Delivery>(DeliveryId::of(self)).new_if(new)),
+            Part::Reservation => order.map(|order| Need::of::<Stock>(order.item_id)),
+            Part::Points => order.filter(is_by_points).map(|order| Need::of::<Customer>(order.customer_id)),
+        };
+        iter::once(Need::of::<Rental>(self)).chain(sees.iter().filter_map(need)).collect()
     }
 
-    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Journey, StoreError> {
-        let payment_id = PaymentId::of(self);
+    fn look(
+        self,
+        sees: &[Part],
+        aggregates: &Aggregates<'_>,
+        hold: TimeDelta,
+    ) -> Result<Journey, StoreError> {
         let rental = aggregates.get::<Rental>(self)?.clone();
-        let (mut reservation, mut points) = (Reservation::None, Spend::None);
-        if let Some(order) = &rental.order {
-            reservation = aggregates.get::<Stock>(order.item_id)?.reservation(self);
-            if matches!(order.payment, PaymentMethod::Points {}) {
-                points = aggregates.get::<Customer>(order.customer_id)?.spend(payment_id);
-            }
-        }
-        Ok(Journey {
+        let mut journey = Journey {
             rental_id: self,
             rental,
-            reservation,
-            payment: aggregates.get::<Payment>(payment_id)?.clone(),
-            points,
-            delivery: aggregates.get::<Delivery>(DeliveryId::of(self))?.clone(),
+            reservation: Reservation::None,
+            payment: Payment::default(),
+            points: Spend::None,
+            delivery: Delivery::default(),
             hold,
-        })
+        };
+        let (payment_id, delivery_id) = (journey.payment_id(), journey.delivery_id());
+        for part in sees {
+            match (part, &journey.rental.order) {
+                (Part::Payment, _) => journey.payment = aggregates.get::<Payment>(payment_id)?.clone(),
+                (Part::Delivery, _) => journey.delivery = aggregates.get::<Delivery>(delivery_id)?.clone(),
+                (Part::Reservation, Some(order)) => {
+                    journey.reservation = aggregates.get::<Stock>(order.item_id)?.reservation(self);
+                }
+                (Part::Points, Some(order)) if is_by_points(&order) => {
+                    journey.points = aggregates.get::<Customer>(order.customer_id)?.spend(payment_id);
+                }
+                (Part::Reservation | Part::Points, _) => {}
+            }
+        }
+        Ok(journey)
     }
 
     fn payment(journey: &Journey) -> &Payment {
@@ -83,8 +97,13 @@ impl Look for RentalId {
     }
 }
 
+fn is_by_points(order: &&Order) -> bool {
+    matches!(order.payment, PaymentMethod::Points {})
+}
+
+/// A deposit is all in all its payment and its customer's points.
 impl Look for PaymentId {
-    fn needs(self, known: &Known<'_>) -> Vec<Need> {
+    fn needs(self, _: &[Part], known: &Known<'_>) -> Vec<Need> {
         let mut needs = vec![Need::of::<Payment>(self)];
         if let Some(bill) = known.get::<Payment>(self).and_then(|(payment, _)| payment.bill.as_ref()) {
             needs.push(Need::of::<Customer>(bill.customer_id));
@@ -92,7 +111,7 @@ impl Look for PaymentId {
         needs
     }
 
-    fn look(self, aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Deposit, StoreError> {
+    fn look(self, _: &[Part], aggregates: &Aggregates<'_>, hold: TimeDelta) -> Result<Deposit, StoreError> {
         let payment = aggregates.get::<Payment>(self)?.clone();
         let mut deposit =
             Deposit { payment_id: self, payment, credited: false, forgotten: false, balance: 0, hold };

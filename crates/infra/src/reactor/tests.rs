@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use cqrs_es::{Aggregate, DomainEvent};
 use rentstream_domain::payment::{Bill, Payment, PaymentEvent, PaymentState, Purpose};
-use rentstream_domain::processes::{Effect, Journey, Process, Step, Wake, renting};
+use rentstream_domain::processes::{Effect, Journey, Part, Process, Step, Wake, renting};
 use rentstream_domain::rental::{Order, PaymentMethod, Rental, RentalEvent};
 use rentstream_domain::stock::{Fulfilment, Terms};
 use rentstream_domain::text::Line;
@@ -141,7 +141,7 @@ async fn what_an_older_program_could_not_read_is_looked_at_by_one_that_can() {
 }
 
 /// Charges what has a payment, and has nothing to do for what has none.
-const CHARGING: Process = Process { name: "charging", wakes, next };
+const CHARGING: Process = Process { name: "charging", wakes, sees: Part::ALL, next };
 
 fn wakes(event: &Event) -> Wake {
     match event {

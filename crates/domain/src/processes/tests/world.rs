@@ -18,7 +18,9 @@ use crate::customer::{Customer, CustomerCommand};
 use crate::delivery::{Delivery, DeliveryCommand};
 use crate::fixtures::{by_card, line};
 use crate::payment::{Bill, Payment, PaymentCommand, PaymentState, Purpose};
-use crate::processes::{ALL, Deposit, Effect, Journey, OF_DEPOSITS, Step, Wake, depositing, renting};
+use crate::processes::{
+    ALL, Deposit, Effect, Journey, OF_DEPOSITS, Part, Process, Step, Wake, depositing, renting,
+};
 use crate::rental::{Order, PaymentMethod, Rental, RentalCommand, RentalState};
 use crate::stock::{Stock, StockCommand, Terms};
 use crate::{Command, CustomerId, Decide, DeliveryId, Event, ItemId, Money, PaymentId, Refusal, RentalId};
@@ -349,7 +351,14 @@ impl World {
         match (self.drivers[driver].about, self.drivers[driver].who) {
             (About::Rental(id), Who::Inline) => renting::next(&self.look(id, lengths), self.now),
             (About::Rental(id), Who::Process(process)) => {
-                (ALL[process].next)(&self.look(id, lengths), self.now)
+                let Process { name, sees, next, .. } = ALL[process];
+                let step = next(&self.look(id, seen(sees, lengths)), self.now);
+                let is_blind = |part| !sees.contains(&part);
+                assert!(
+                    !touched(&step).into_iter().any(is_blind),
+                    "{name} goes where it sees nothing: {step:?}"
+                );
+                step
             }
             (About::Deposit(id), Who::Inline) => depositing::next(&self.look_in(id, lengths), self.now),
             (About::Deposit(id), Who::Process(process)) => {
@@ -641,6 +650,35 @@ impl World {
     /// Whether a loan, as ordered.
     pub(super) fn is_lent(&self, rental: RentalId) -> bool {
         self.rental(rental).order.is_some_and(|order| order.terms != (Terms::Sale {}))
+    }
+}
+
+/// Of what a process doesn't see there are no events.
+fn seen(sees: &[Part], [rental, payment, delivery, stock, customer]: [usize; 5]) -> [usize; 5] {
+    let of = |part, length| if sees.contains(&part) { length } else { 0 };
+    [
+        rental,
+        of(Part::Payment, payment),
+        of(Part::Delivery, delivery),
+        of(Part::Reservation, stock),
+        of(Part::Points, customer),
+    ]
+}
+
+/// What a step changes, beside the rental itself.
+fn touched(step: &Step) -> Vec<Part> {
+    let part = |command: &Command| match command {
+        Command::Rental(..) => None,
+        Command::Payment(..) => Some(Part::Payment),
+        Command::Delivery(..) => Some(Part::Delivery),
+        Command::Stock(..) => Some(Part::Reservation),
+        Command::Customer(..) => Some(Part::Points),
+    };
+    match step {
+        Step::Send(command) => part(command).into_iter().collect(),
+        Step::SendOr(command, otherwise) => [command, otherwise].into_iter().filter_map(part).collect(),
+        Step::Perform(_) => vec![Part::Payment],
+        Step::Wait(_) | Step::TryAgain { .. } | Step::Rest => vec![],
     }
 }
 
