@@ -39,6 +39,8 @@ const GATHER_AT_MOST: f64 = 50.0;
 /// there's little for a slice of a view.
 const BEHIND: Duration = Duration::from_millis(200);
 
+/// Work that takes no longer than this is done on a machine that has time for it.
+const IN_TIME: Duration = Duration::from_millis(5);
 /// However long its work took, a reader rests no longer than this.
 const REST_AT_MOST: Duration = Duration::from_millis(50);
 
@@ -200,9 +202,9 @@ async fn read<H: Handler>(
             return Ok(());
         }
         *wait = RETRY;
-        // A machine that has too much to do takes orders first: a reader rests as long as it has worked, and then has
-        // more to do at once.
-        let rest = if found == PAGE { Duration::ZERO } else { began.elapsed() };
+        // A machine that has too much to do takes orders first: a reader whose work took long rests about as long, and
+        // then has more to do at once.
+        let rest = if found == PAGE { Duration::ZERO } else { began.elapsed().saturating_sub(IN_TIME) };
         let more = (began + gather(found)).max(Instant::now() + rest.min(REST_AT_MOST));
         tokio::select! {
             () = shutdown.cancelled() => {}
