@@ -6,13 +6,15 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use futures::TryStreamExt;
 use rentstream_infra::log::{Log, Recorded, signed, unsigned};
 use rentstream_infra::reader::Handled;
-use sqlx::{Connection, PgConnection, PgExecutor, PgPool};
+use sqlx::{Connection, Executor, PgConnection, PgExecutor, PgPool};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 use tokio::try_join;
 use uuid::Uuid;
 
@@ -34,6 +36,13 @@ const AHEAD: usize = 2;
 const CHUNK: usize = 1 << 20;
 /// Events that are projected at once.
 const PAGE: usize = 5_000;
+
+/// How many times as long as it works a load rests while the log grows.
+const REST: u32 = 3;
+/// However long a page took, for that is also what others took meanwhile, no longer than this.
+const REST_AT_MOST: Duration = Duration::from_millis(100);
+/// How often it looks whether the log has grown.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One load of a process at a time has the memory.
 static ROOM: Semaphore = Semaphore::const_new(1);
@@ -76,12 +85,16 @@ pub(crate) async fn load(
     let (reached, mut reaches) = watch::channel(0);
     let read = async move {
         let mut copied = std::pin::pin!(log.copied(0, head, view.aggregates));
+        let (mut pace, mut began) = (Pace::of(log, head), Instant::now());
         while let Some(mut page) = copied.try_next().await? {
             let Some(last) = page.last().map(|last| last.position) else { continue };
             page.retain(|recorded| !skipped.contains(&recorded.position));
             if pages.send((last, page)).await.is_err() {
                 return Ok(());
             }
+            // Who folds them is waited for, so that is work too.
+            pace.rest(began.elapsed()).await?;
+            began = Instant::now();
         }
         // What comes after the last page isn't the view's.
         let _ = pages.send((head, Vec::new())).await;
@@ -99,7 +112,10 @@ pub(crate) async fn load(
     let mut connection = pool.acquire().await?.detach();
     let copy = async {
         let mut tx = connection.begin().await?;
-        copy(&mut tx, view, generation, lines).await?;
+        // What is copied in goes to the disk as it comes. Left to the system, it goes there all at once, and each commit
+        // of the shop waits behind it.
+        tx.execute("SET LOCAL backend_flush_after = '256kB'").await?;
+        copy(&mut tx, view, generation, lines, Pace::of(log, head)).await?;
         Ok(tx)
     };
     let (folded, written) = (*view, *view);
@@ -112,6 +128,33 @@ pub(crate) async fn load(
     show(&mut *tx, view, generation, loaded.whole()).await?;
     tx.commit().await?;
     Ok(loaded)
+}
+
+/// Who orders comes first: while the log grows, a load rests [`REST`] times as long as it works.
+struct Pace<'a> {
+    log: &'a Log,
+    /// Where the log ended when that was last looked at, and whether it had grown then.
+    head: u64,
+    grew: bool,
+    looked: Instant,
+}
+
+impl<'a> Pace<'a> {
+    fn of(log: &'a Log, head: u64) -> Self {
+        Self { log, head, grew: false, looked: Instant::now() }
+    }
+
+    async fn rest(&mut self, worked: Duration) -> Result<(), sqlx::Error> {
+        if self.looked.elapsed() >= LOOK {
+            let head = self.log.head().await?;
+            self.grew = head > self.head;
+            (self.head, self.looked) = (head, Instant::now());
+        }
+        if self.grew {
+            sleep((worked * REST).min(REST_AT_MOST)).await;
+        }
+        Ok(())
+    }
 }
 
 /// Projects what came too late.
@@ -239,12 +282,15 @@ async fn copy(
     view: &Definition,
     generation: i32,
     mut chunks: mpsc::Receiver<String>,
+    mut pace: Pace<'_>,
 ) -> Result<(), sqlx::Error> {
     let columns: String = view.columns.iter().map(|(name, _)| format!(", {name}")).collect();
     let statement = format!("COPY {} (key, row{columns}) FROM STDIN", table(view.name, generation));
     let mut copy = connection.copy_in_raw(&statement).await?;
     while let Some(chunk) = chunks.recv().await {
+        let began = Instant::now();
         copy.send(chunk.as_bytes()).await?;
+        pace.rest(began.elapsed()).await?;
     }
     copy.finish().await?;
     Ok(())
