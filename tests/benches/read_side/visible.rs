@@ -113,7 +113,9 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
          second, straight into the log as its writer commits many commands at once, because HTTP's load alone would fill \
          this machine. Of some of them, as soon as the answer (the \
          commit) is there, `GET /v1/customers/{{id}}/rentals?after=` with its position: until that is answered. Then the \
-         same read without `after`, which waits for nothing. Plain chain: after each phase the same number of commits and          rows goes the bare way, with nothing of ours in it (`INSERT`, `NOTIFY`, `SELECT`, JetStream, an upsert, `NOTIFY`,          `SELECT`; one loop for each step, no HTTP). Milliseconds.",
+         same read without `after`, which waits for nothing. Plain chain: after each phase the same number of commits and \
+         rows goes the bare way, with nothing of ours in it (`INSERT`, `NOTIFY`, `SELECT`, JetStream, an upsert, `NOTIFY`, \
+         `SELECT`; one loop for each step, no HTTP). Milliseconds.",
         figure(BY_BATCHES as f64)
     ));
     part.table(
