@@ -48,7 +48,9 @@ async fn what_was_changed_or_is_no_ciphertext_does_not_open() {
     let sealed = mina.seal("Mina").ciphertext().to_owned();
     // Of what begins with this already, nothing would be changed.
     let other = if sealed.starts_with('A') { 'B' } else { 'A' };
-    for wrong in [format!("{other}{}", &sealed[1..]), sealed[..10].to_owned(), "한글".to_owned(), String::new()] {
+    for wrong in
+        [format!("{other}{}", &sealed[1..]), sealed[..10].to_owned(), "한글".to_owned(), String::new()]
+    {
         assert_eq!(mina.open(&Sealed::of(wrong)), None);
     }
 }
