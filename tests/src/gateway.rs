@@ -83,9 +83,6 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("--- gateway\n{}", self.running.log_tail());
-        }
         // Its workers would outlive a master that is killed.
         self.running.terminate();
         let deadline = Instant::now() + END;

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 /// Between two looks at a child.
 const LOOK: Duration = Duration::from_millis(10);
 /// How many bytes of a log are shown when a test fails.
-const TAIL: usize = 6_000;
+const TAIL: usize = 2_500;
 
 type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
 
@@ -47,6 +47,8 @@ pub struct Running {
     child: Child,
     log: PathBuf,
     log_start: usize,
+    /// What it has written was shown, as a test has failed.
+    shown: bool,
 }
 
 impl Running {
@@ -76,7 +78,13 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output);
-        Self { name: arguments.join(" "), child: spawn(command), log: log.to_owned(), log_start }
+        Self {
+            name: arguments.join(" "),
+            child: spawn(command),
+            log: log.to_owned(),
+            log_start,
+            shown: false,
+        }
     }
 
     /// What was started, as in `command-api`.
@@ -94,6 +102,13 @@ impl Running {
         let text = fs::read(&self.log).unwrap_or_default();
         let start = self.log_start.max(text.len().saturating_sub(TAIL)).min(text.len());
         String::from_utf8_lossy(&text[start..]).into_owned()
+    }
+
+    /// Shows the end of what it has written, and whether it runs, to whoever reads a failed test.
+    pub fn show(&mut self) {
+        let state = self.ended().map_or_else(|| "runs".to_owned(), |status| status.to_string());
+        eprintln!("--- {} ({state})\n{}", self.name, self.log_tail());
+        self.shown = true;
     }
 
     /// How it ended, if it has.
@@ -160,6 +175,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() && !self.shown {
+            self.show();
+        }
         self.kill();
     }
 }

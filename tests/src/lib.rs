@@ -21,6 +21,7 @@ pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod endpoints;
+mod failing;
 pub mod gateway;
 pub mod identity;
 pub mod keeper;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 use crate::keeper::Running;
-use crate::servers;
+use crate::{failing, servers};
 
 /// What signs every token.
 pub const SECRET: &str = "a secret that only scenarios know, 32 or more";
@@ -189,6 +189,7 @@ impl World {
     /// A handle of its own for each scenario: connections belong to a test's runtime.
     fn of(system: Arc<System>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        failing::remember();
         let http = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().unwrap();
         let pool = |url: &str| PgPoolOptions::new().max_connections(4).connect_lazy(url).unwrap();
         let (log, views) = (pool(&system.log_url), pool(&system.views_url));
@@ -429,7 +430,7 @@ impl World {
         self.folder().join("nats")
     }
 
-    /// Runs a subcommand to its end, as an operator would on the same settings.
+    /// Runs a subcommand to its end, as an operator would on the same settings. It may have all of the log to read.
     pub async fn run(&self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(Path::new(servers::executable().await));
         command
@@ -442,7 +443,8 @@ impl World {
             .env("RENTSTREAM_DATA", self.folder().join("data"))
             .env("RUST_LOG", "warn")
             .kill_on_drop(true);
-        tokio::time::timeout(PATIENCE, command.output()).await.expect("the subcommand ends in time").unwrap()
+        let ended = tokio::time::timeout(PATIENCE * 4, command.output()).await;
+        ended.unwrap_or_else(|_| panic!("{arguments:?} does not end")).unwrap()
     }
 
     /// `rentstream check` finds nothing wrong; gives what it prints.
@@ -488,19 +490,16 @@ impl World {
 
     /// What the processes have logged.
     pub fn logs(&self) -> String {
-        let mut inner = self.system.inner();
-        let logs = inner.running.iter_mut().map(|running| {
-            let state = running.ended().map_or_else(|| "runs".to_owned(), |status| status.to_string());
-            format!("--- {} ({state})\n{}", running.name(), running.log_tail())
-        });
-        logs.collect()
+        self.system.inner().running.iter().map(Running::log_tail).collect()
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.logs());
+            self.system.inner().running.iter_mut().for_each(Running::show);
+            // Above all that it's easily overlooked.
+            eprintln!("--- {}", failing::why());
         }
     }
 }

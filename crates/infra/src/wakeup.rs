@@ -14,7 +14,8 @@ use crate::log::pause;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Hears what is told on a channel until shutdown; dials again by itself. `heard` gets each message, and
-/// nothing at all (`None`) whenever the line is new, as something may have been missed.
+/// nothing at all (`None`) whenever the line breaks or is new: something may have been missed, and a Postgres
+/// that has crashed may have lost what was told of.
 pub async fn listen(
     pool: &PgPool,
     channel: &str,
@@ -27,6 +28,7 @@ pub async fn listen(
             broken = hear(pool, channel, &mut heard) => broken,
         };
         if let Err(error) = broken {
+            heard(None);
             warn!(channel, %error, "Lost the wake-up line to Postgres, will dial again; readers poll meanwhile");
             pause(&shutdown, AGAIN).await;
         }

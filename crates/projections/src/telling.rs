@@ -95,6 +95,15 @@ impl Teller {
         Some(())
     }
 
+    /// Forgets what was told: whoever asks looks for itself until it's told again. The views' commits don't wait for the
+    /// disk, so after a crash they may be less far than they were.
+    pub(crate) fn forget(&self) {
+        for told in self.state().told.values_mut() {
+            told.slices.clear();
+            told.view.send_if_modified(|told| std::mem::take(told) != 0);
+        }
+    }
+
     async fn tell_others(self) {
         loop {
             let news = {
@@ -129,4 +138,24 @@ impl Teller {
 /// What is told over Postgres.
 pub(crate) fn message(view: &str, Slice { number, of }: Slice, position: u64) -> String {
     format!("{view} {number} {of} {position}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_view_is_as_far_as_its_last_slice_and_nothing_is_known_of_it_once_that_is_forgotten() {
+        let teller = Teller::new(PgPool::connect_lazy("postgres://nowhere").unwrap());
+        let told = teller.told("messages");
+        let hear = |slice: i32, position: u64| {
+            teller.hear(&message("messages", Slice { number: slice, of: 2 }, position)).unwrap();
+            *told.borrow()
+        };
+        assert_eq!((hear(0, 7), hear(1, 5)), (0, 5));
+        teller.forget();
+        assert_eq!(*told.borrow(), 0);
+        // Postgres has lost what the other slice had.
+        assert_eq!((hear(0, 4), hear(1, 3)), (0, 3));
+    }
 }

@@ -40,9 +40,10 @@ impl Seen {
 
     /// Listens to the projectors until shutdown.
     pub async fn listen(self, shutdown: CancellationToken) {
-        let heard = |told: Option<&str>| {
+        let heard = |told: Option<&str>| match told {
             // Nobody asks here for what isn't understood.
-            let _ = told.and_then(|told| self.tables.teller().hear(told));
+            Some(told) => drop(self.tables.teller().hear(told)),
+            None => self.tables.teller().forget(),
         };
         wakeup::listen(self.tables.pool(), CHANNEL, shutdown, heard).await;
     }

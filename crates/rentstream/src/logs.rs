@@ -1,5 +1,7 @@
 //! The program's own log, and the signals that end it.
 
+use std::io::{IsTerminal, stderr};
+
 use rentstream_infra::settings::{LogFormat, SettingError, Settings, list};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +15,13 @@ use tracing_subscriber::EnvFilter;
 pub(crate) fn start(settings: &Settings) -> Result<(), SettingError> {
     let filter =
         EnvFilter::try_new(&settings.log).map_err(|_| SettingError::new(&list::LOG, "not a filter"))?;
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours are for who looks; in a file or a collector they are noise.
+    let coloured = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(coloured)
+        .with_target(false);
     match settings.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),

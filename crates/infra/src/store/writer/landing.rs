@@ -135,6 +135,7 @@ impl Writer {
             if tried && claim.is_some_and(|claim| taken.contains(&claim)) {
                 waited.job.answer(Err(StoreError::Claimed));
             } else if waited.tries > TRIES {
+                warn!(tries = TRIES, "A write was turned away: others were quicker each time");
                 waited.job.answer(Err(StoreError::Overloaded));
             } else {
                 self.waiting.push_front(waited);
