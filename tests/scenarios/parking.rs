@@ -86,6 +86,28 @@ async fn a_parked_key_shows_in_what_is_read_and_is_skipped_for_good_by_an_operat
     assert!(decisions.iter().all(|made| made["by"].is_string() && made["at"].is_string()));
 }
 
+/// As if the view rental-status had not been able to apply any of a rental's events. Gives their positions.
+async fn park(world: &World, customer: &Customer, rental: Uuid) -> Vec<i64> {
+    let events = world.all_events().await;
+    let of_it = |event: &&rentstream_infra::log::Recorded| {
+        event.event().is_ok_and(|event| event.rental_id().is_some_and(|id| id.0 == rental))
+    };
+    let positions: Vec<i64> = events.iter().filter(of_it).map(|event| event.position.cast_signed()).collect();
+    let dropped = sqlx::query("DELETE FROM rental_status_1 WHERE key = $1").bind(rental);
+    dropped.execute(world.views_pool()).await.unwrap();
+    sqlx::query(
+        "INSERT INTO parked (view, generation, key, customer_id, positions, error)
+         VALUES ('rental-status', 1, $1, $2, $3, 'it was a bad day')",
+    )
+    .bind(rental.to_string())
+    .bind(customer.id)
+    .bind(&positions)
+    .execute(world.views_pool())
+    .await
+    .unwrap();
+    positions
+}
+
 #[tokio::test]
 async fn what_was_parked_is_applied_in_order_at_the_shell() {
     let world = World::up(&[]).await;
@@ -94,27 +116,7 @@ async fn what_was_parked_is_applied_in_order_at_the_shell() {
     let rental = world.rent(&minji, book).await;
     world.settle().await;
     let rows = world.rows("rental-status").await;
-    // As if the view had not been able to apply any of the rental's events.
-    let events = world.all_events().await;
-    let of_it = |event: &&rentstream_infra::log::Recorded| {
-        event.event().unwrap().rental_id().is_some_and(|id| id.0 == rental.id)
-    };
-    let positions: Vec<i64> = events.iter().filter(of_it).map(|event| event.position.cast_signed()).collect();
-    sqlx::query("DELETE FROM rental_status_1 WHERE key = $1")
-        .bind(rental.id)
-        .execute(world.views_pool())
-        .await
-        .unwrap();
-    sqlx::query(
-        "INSERT INTO parked (view, generation, key, customer_id, positions, error)
-         VALUES ('rental-status', 1, $1, $2, $3, 'it was a bad day')",
-    )
-    .bind(rental.id.to_string())
-    .bind(minji.id)
-    .bind(&positions)
-    .execute(world.views_pool())
-    .await
-    .unwrap();
+    let positions = park(&world, &minji, rental.id).await;
     let list = world.get("/v1/rentals").by(world.manager()).await.expect(200);
     assert!(list["degraded_since"].is_string());
 
@@ -137,6 +139,20 @@ async fn what_was_parked_is_applied_in_order_at_the_shell() {
     assert!(said.contains("by min-ho  it's a better day"), "{said}");
     let (well, said) = run(&["parked", "rentals"]).await;
     assert!(!well && said.contains("there is no view rentals"), "{said}");
+
+    let another = world.rent(&minji, book).await;
+    world.settle().await;
+    let rows = world.rows("rental-status").await;
+    park(&world, &minji, rental.id).await;
+    park(&world, &minji, another.id).await;
+    a_newer_program_deposits(&world, &minji).await;
+    let parked = async || (view(&world, "rental-status").await["parked"] == 3).then_some(());
+    world.until("what can't be read is parked, too", parked).await;
+    let (well, said) = run(&["parked", "rental-status", "retry", "--all", "--by", "min-ho"]).await;
+    assert!(!well && said.contains("applied 2 keys, 1 stay parked"), "{said}");
+    assert_eq!(world.rows("rental-status").await, rows, "each as it was");
+    let (_, said) = run(&["parked", "rental-status"]).await;
+    assert!(said.contains(&minji.id.to_string()) && !said.contains(&key), "{said}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! The source follows the log's end for all of them, so an event is fetched, parsed and decoded once in a process,
 //! however many readers it has. What it has read last lies in a window; every reader takes from there at its own
 //! pace, and one that is slower than what the window holds reads for itself until it's back, a page ahead of what it
-//! handles. Nobody waits for it.
+//! handles. Nobody waits for it; and while all of them are so, the source rests.
 
 mod source;
 #[cfg(test)]
@@ -98,6 +98,9 @@ impl Feed {
                 Found::NotYet => drop(self.changed.changed().await),
                 Found::Elsewhere => {
                     let page = self.read(position).await?;
+                    if page.len() < PAGE {
+                        self.source.window.want();
+                    }
                     if !page.is_empty() {
                         return Ok(page.into_iter().map(Arc::new).collect());
                     }

@@ -2,7 +2,7 @@
 //!
 //! It's restored with the log, so it's ahead of it only where somebody restored one without the other.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool, Row};
@@ -13,7 +13,7 @@ use crate::log::{Log, Recorded, signed, unsigned};
 
 /// How often what a reader has parked is looked at again, and how much of it at once.
 const AGAIN: Duration = Duration::from_secs(30);
-const AT_ONCE: i64 = 1_000;
+const AT_ONCE: usize = 1_000;
 
 /// A reader whose place is ahead of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,17 +131,27 @@ pub(crate) async fn park(
 /// again now and then.
 pub(crate) struct SetAside {
     log: Log,
-    next: Mutex<Instant>,
+    next: Mutex<Look>,
+}
+
+/// When it's looked at next, and from after which position: what can never be read keeps nothing from being looked at.
+struct Look {
+    due: Instant,
+    after: i64,
 }
 
 impl SetAside {
     pub(crate) fn of(log: &Log) -> Self {
-        Self { log: log.clone(), next: Mutex::new(Instant::now()) }
+        Self { log: log.clone(), next: Mutex::new(Look { due: Instant::now(), after: i64::MIN }) }
     }
 
     /// Whether it's time to look.
     pub(crate) fn is_due(&self) -> bool {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) <= Instant::now()
+        self.next().due <= Instant::now()
+    }
+
+    fn next(&self) -> MutexGuard<'_, Look> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The events that this program can read, in the order of the log; none before it's time.
@@ -149,13 +159,18 @@ impl SetAside {
         if !self.is_due() {
             return Ok(vec![]);
         }
-        let positions: Vec<i64> =
-            sqlx::query_scalar("SELECT unnest(positions) FROM parked WHERE reader = $1 ORDER BY 1 LIMIT $2")
-                .bind(reader)
-                .bind(AT_ONCE)
-                .fetch_all(self.log.pool())
-                .await?;
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + AGAIN;
+        let after = self.next().after;
+        let positions: Vec<i64> = sqlx::query_scalar(
+            "SELECT p.position FROM parked CROSS JOIN unnest(positions) AS p (position)
+             WHERE reader = $1 AND p.position > $2 ORDER BY 1 LIMIT $3",
+        )
+        .bind(reader)
+        .bind(after)
+        .bind(AT_ONCE as i64)
+        .fetch_all(self.log.pool())
+        .await?;
+        let last = positions.last().filter(|_| positions.len() == AT_ONCE);
+        *self.next() = Look { due: Instant::now() + AGAIN, after: last.copied().unwrap_or(i64::MIN) };
         let events = if positions.is_empty() { vec![] } else { self.log.at(&positions).await? };
         Ok(events.into_iter().filter(|recorded| recorded.event().is_ok()).map(Arc::new).collect())
     }
@@ -218,6 +233,27 @@ mod tests {
                 .unwrap();
         let left: Vec<_> = left.iter().map(|(reader, key, at)| (&**reader, &**key, &**at)).collect();
         assert_eq!(left, [("fulfilling", "one", &[4][..]), ("renting", "one", &[2])]);
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_read_keeps_nothing_from_being_looked_at() {
+        let log = testing::log().await;
+        testing::fill(&log, 2).await;
+        sqlx::raw_sql(
+            "INSERT INTO parked (reader, key, positions, error) VALUES
+             ('fulfilling', 'dead', ARRAY (SELECT generate_series(-999, 0)), 'gone'),
+             ('fulfilling', 'one', '{1,2}', 'newer')",
+        )
+        .execute(log.pool())
+        .await
+        .unwrap();
+        let set_aside = SetAside::of(&log);
+        let look = async || {
+            set_aside.next().due = Instant::now();
+            set_aside.readable("fulfilling").await.unwrap().len()
+        };
+        assert_eq!((look().await, look().await), (0, 2));
+        assert_eq!((look().await, look().await), (0, 2), "it begins again");
     }
 
     #[tokio::test]

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
+use rentstream_infra::log::Log;
 use rentstream_infra::parking::{By, decisions};
 use rentstream_infra::settings::Settings;
 use rentstream_projections::parking::{ParkedKey, Refused, parked, retry, skip};
+use rentstream_projections::tables::Tables;
+use rentstream_projections::view::Definition;
 use rentstream_projections::views;
 
 use crate::{connections, up};
@@ -24,7 +27,11 @@ pub(crate) struct Parked {
 enum Todo {
     /// Applies what is parked of a key, in order.
     Retry {
-        key: String,
+        #[arg(required_unless_present = "all")]
+        key: Option<String>,
+        /// Every key that is parked, those first that were parked first.
+        #[arg(long, conflicts_with = "key")]
+        all: bool,
         /// Why, for who reads the decisions later.
         #[arg(long)]
         reason: Option<String>,
@@ -63,8 +70,9 @@ pub(crate) async fn run(settings: Settings, Parked { view, todo }: Parked) -> Re
                 println!("{key}  {events} events from position {first} on, since {since:.0?}: {error}");
             }
         }
-        Some(Todo::Retry { key, reason, by }) => {
+        Some(Todo::Retry { key, reason, by, .. }) => {
             let by = By { actor: who(by), reason };
+            let Some(key) = key else { return retry_all(&view, &log, &tables, &by).await };
             let done = retry(&view, &log, &tables, &key, &by).await.map_err(|error| failed(error, &key))?;
             println!("{} / {key}: applied {} events", view.name, done.len());
         }
@@ -82,6 +90,34 @@ pub(crate) async fn run(settings: Settings, Parked { view, todo }: Parked) -> Re
         }
     }
     Ok(())
+}
+
+/// Tries every key once; one that can't be applied still is left, and is told of at the end.
+async fn retry_all(view: &Definition, log: &Log, tables: &Tables, by: &By) -> Result<()> {
+    let (mut applied, mut left) = (0, 0);
+    let mut after = None;
+    loop {
+        let keys = parked(tables, view.name, after, MOST).await.context("read what is parked")?;
+        let Some(last) = keys.last() else { break };
+        after = last.positions.first().copied();
+        for ParkedKey { key, .. } in keys {
+            match retry(view, log, tables, &key, by).await {
+                Ok(done) => {
+                    applied += 1;
+                    println!("{} / {key}: applied {} events", view.name, done.len());
+                }
+                Err(Refused::StillParked(why)) => {
+                    left += 1;
+                    println!("{} / {key}: it still can't be applied: {why}", view.name);
+                }
+                // Somebody else was quicker.
+                Err(Refused::NotParked) => {}
+                Err(error) => return Err(anyhow!("{} / {key}: {error}", view.name)),
+            }
+        }
+    }
+    println!("{}: applied {applied} keys, {left} stay parked", view.name);
+    if left == 0 { Ok(()) } else { Err(anyhow!("{left} keys are still parked")) }
 }
 
 /// Who is at the shell.

@@ -31,7 +31,8 @@ const TRY_AT_LEAST: Duration = Duration::from_secs(10);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Fills the window until it's stopped. What fails is tried again; readers that are behind don't notice.
+/// Fills the window until it's stopped. What fails is tried again; readers that are behind don't notice. While all of
+/// them are, it's left to them to read the log: what comes by then is read for nobody.
 pub(super) async fn follow(
     log: Log,
     nats: Option<async_nats::Client>,
@@ -40,28 +41,46 @@ pub(super) async fn follow(
 ) {
     let window = Ending(window);
     let following = async {
-        let mut end = begin(&log, &stop).await;
-        window.0.begin(end.last);
-        let mut failures = 0_u32;
         loop {
-            match end.next(&log, nats.as_ref()).await {
-                Ok(page) => {
-                    failures = 0;
-                    window.0.push(page);
-                }
-                Err(error) => {
-                    failures += 1;
-                    if failures == 1 || failures.is_multiple_of(60) {
-                        warn!(%error, failures, "The log's end can't be read, will try again");
-                    }
-                    pause(&stop, RETRY).await;
-                }
-            }
+            let end = begin(&log, &stop).await;
+            window.0.begin(end.last);
+            fill(end, &window.0, &log, nats.as_ref(), &stop).await;
+            debug!("All readers are behind, the log's end is left alone");
+            window.0.close();
+            window.0.wanted().await;
         }
     };
     tokio::select! {
         () = stop.cancelled() => {}
         () = following => {}
+    }
+}
+
+/// Fills the window for as long as somebody reads in it.
+async fn fill(
+    mut end: End,
+    window: &Window,
+    log: &Log,
+    nats: Option<&async_nats::Client>,
+    stop: &CancellationToken,
+) {
+    let mut failures = 0_u32;
+    loop {
+        match end.next(log, nats).await {
+            Ok(page) => {
+                failures = 0;
+                if !window.push(page) {
+                    return;
+                }
+            }
+            Err(error) => {
+                failures += 1;
+                if failures == 1 || failures.is_multiple_of(60) {
+                    warn!(%error, failures, "The log's end can't be read, will try again");
+                }
+                pause(stop, RETRY).await;
+            }
+        }
     }
 }
 

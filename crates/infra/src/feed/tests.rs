@@ -128,6 +128,38 @@ async fn a_slow_reader_holds_nobody_up_and_comes_back_from_the_log_to_the_window
 }
 
 #[tokio::test]
+async fn the_source_rests_while_all_readers_are_behind_and_is_back_when_one_has_caught_up() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let shutdown = CancellationToken::new();
+    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let (source, context) = (Source::start(log.clone(), Some(client.clone())), jetstream::new(client));
+    let mut feeds = [source.feed(), source.feed()];
+    let from = go_live(&log, &source, &context).await;
+    let mut changed = source.window.changed();
+    // More than the window holds, and no whole number of pages, while nobody reads.
+    fill(&log, 9_500).await;
+    let rests = async {
+        while !source.window.is_closed() {
+            changed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), rests).await.expect("the source follows nothing any more");
+    let head = log.head().await.unwrap();
+    for feed in &mut feeds {
+        assert_eq!(read_to(feed, from, head).await, truth(&log, from, head).await);
+    }
+    go_live(&log, &source, &context).await;
+    let now = log.head().await.unwrap();
+    let [one, other] = &mut feeds;
+    assert_eq!(read_to(one, head, now).await, truth(&log, head, now).await);
+    fill(&log, 5).await;
+    let (page, shared) = (one.after(now).await.unwrap(), other.after(now).await.unwrap());
+    assert!(std::sync::Arc::ptr_eq(&page[0], &shared[0]), "they read together again");
+    shutdown.cancel();
+}
+
+#[tokio::test]
 async fn what_was_read_ahead_is_not_what_follows_another_place() {
     let log = log().await;
     let page = PAGE as u64;

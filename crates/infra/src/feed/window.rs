@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::log::Recorded;
 
@@ -16,11 +16,13 @@ const BYTES: usize = 16 << 20;
 pub(super) struct Window {
     held: Mutex<Option<Held>>,
     changed: watch::Sender<()>,
+    /// Told when somebody could do with it while it's closed.
+    wanted: Notify,
 }
 
 impl Default for Window {
     fn default() -> Self {
-        Self { held: Mutex::default(), changed: watch::Sender::new(()) }
+        Self { held: Mutex::default(), changed: watch::Sender::new(()), wanted: Notify::new() }
     }
 }
 
@@ -29,6 +31,8 @@ struct Held {
     events: VecDeque<Arc<Recorded>>,
     bytes: usize,
     end: u64,
+    /// The furthest position that somebody has asked what follows it.
+    asked: u64,
 }
 
 impl Held {
@@ -51,7 +55,7 @@ pub(super) enum Found {
 impl Window {
     /// Begins, empty, at a position.
     pub(super) fn begin(&self, position: u64) {
-        *self.held() = Some(Held { events: VecDeque::new(), bytes: 0, end: position });
+        *self.held() = Some(Held { events: VecDeque::new(), bytes: 0, end: position, asked: position });
         self.changed.send_replace(());
     }
 
@@ -61,8 +65,10 @@ impl Window {
         self.changed.send_replace(());
     }
 
-    /// Takes in the events that follow the last one; the oldest ones make room.
-    pub(super) fn push(&self, events: impl IntoIterator<Item = Recorded>) {
+    /// Takes in the events that follow the last one; the oldest ones make room. Gives whether there's anybody whom they
+    /// didn't have to make room for before they were read.
+    pub(super) fn push(&self, events: impl IntoIterator<Item = Recorded>) -> bool {
+        let mut is_read = false;
         if let Some(held) = &mut *self.held() {
             for recorded in events {
                 debug_assert_eq!(recorded.position, held.end + 1, "a window has no holes");
@@ -74,13 +80,31 @@ impl Window {
                     held.bytes -= oldest.payload.get().len();
                 }
             }
+            is_read = held.begin() <= held.asked;
         }
         self.changed.send_replace(());
+        is_read
+    }
+
+    /// Whoever reads elsewhere has got to where it would begin.
+    pub(super) fn want(&self) {
+        if self.held().is_none() {
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Waits until it's wanted.
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// What follows a position, at most so many.
     pub(super) fn after(&self, position: u64, most: usize) -> Found {
-        match &*self.held() {
+        let mut held = self.held();
+        if let Some(held) = &mut *held {
+            held.asked = held.asked.max(position);
+        }
+        match &*held {
             None => Found::Elsewhere,
             Some(held) if position < held.begin() => Found::Elsewhere,
             Some(held) if position >= held.end => Found::NotYet,
@@ -89,6 +113,12 @@ impl Window {
                 Found::Events(held.events.iter().skip(skipped).take(most).cloned().collect())
             }
         }
+    }
+
+    /// Whether it has not begun, or has ended.
+    #[cfg(test)]
+    pub(super) fn is_closed(&self) -> bool {
+        self.held().is_none()
     }
 
     /// Changes when the window has.
