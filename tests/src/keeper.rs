@@ -3,8 +3,9 @@
 //! The system tells a child of its parent *thread's* death, and the test harness ends a thread with each
 //! test. So one thread, which stays, starts them all.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use nix::unistd::Pid;
 /// Between two looks at a child.
 const LOOK: Duration = Duration::from_millis(10);
 /// How many bytes of a log are shown when a test fails.
-const TAIL: usize = 2_500;
+const TAIL: u64 = 2_500;
 
 type Order = (Command, mpsc::Sender<std::io::Result<Child>>);
 
@@ -45,8 +46,9 @@ pub fn spawn(command: Command) -> Child {
 pub struct Running {
     name: String,
     child: Child,
-    log: PathBuf,
-    log_start: usize,
+    /// Open, as its folder may be gone when it's shown.
+    log: File,
+    log_start: u64,
     /// What it has written was shown, as a test has failed.
     shown: bool,
 }
@@ -65,8 +67,8 @@ impl Running {
         settings: &[(String, String)],
         log: &Path,
     ) -> Self {
-        let output = File::options().create(true).append(true).open(log).unwrap();
-        let log_start = usize::try_from(output.metadata().unwrap().len()).unwrap();
+        let output = File::options().create(true).append(true).read(true).open(log).unwrap();
+        let log_start = output.metadata().unwrap().len();
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", signal])
@@ -77,14 +79,8 @@ impl Running {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
-            .stderr(output);
-        Self {
-            name: arguments.join(" "),
-            child: spawn(command),
-            log: log.to_owned(),
-            log_start,
-            shown: false,
-        }
+            .stderr(output.try_clone().unwrap());
+        Self { name: arguments.join(" "), child: spawn(command), log: output, log_start, shown: false }
     }
 
     /// What was started, as in `command-api`.
@@ -99,9 +95,11 @@ impl Running {
 
     /// The end of what it has written.
     pub fn log_tail(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let start = self.log_start.max(text.len().saturating_sub(TAIL)).min(text.len());
-        String::from_utf8_lossy(&text[start..]).into_owned()
+        let end = self.log.metadata().map_or(0, |log| log.len());
+        let start = self.log_start.max(end.saturating_sub(TAIL));
+        let mut text = vec![0; usize::try_from(end.saturating_sub(start)).unwrap()];
+        let read = self.log.read_at(&mut text, start).unwrap_or_default();
+        String::from_utf8_lossy(&text[..read]).into_owned()
     }
 
     /// Shows the end of what it has written, and whether it runs, to whoever reads a failed test.

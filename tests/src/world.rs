@@ -1,6 +1,6 @@
 //! A running system: databases of its own, a nats-server of its own, and the executable in its roles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -25,10 +25,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 pub(crate) const LOOK: Duration = Duration::from_millis(15);
 
-/// A port where nobody listens, and none that the system gives to whoever connects: it stays free.
+/// A port where nobody listens, and none that the system gives to whoever connects: it stays free. No scenario is given
+/// one that another has, which may listen there now and then only.
 pub fn free_port() -> u16 {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     std::iter::repeat_with(|| fastrand::u16(10_240..30_000))
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| GIVEN.lock().unwrap().insert(*port))
         .expect("a free port")
 }
 
