@@ -30,8 +30,9 @@ pub(crate) const LOOK: Duration = Duration::from_millis(15);
 pub fn free_port() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     std::iter::repeat_with(|| fastrand::u16(10_240..30_000))
-        .filter(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .find(|port| GIVEN.lock().unwrap().insert(*port))
+        // Another's isn't even tried: it may be about to listen.
+        .filter(|port| GIVEN.lock().unwrap().insert(*port))
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("a free port")
 }
 

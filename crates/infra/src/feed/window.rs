@@ -65,8 +65,8 @@ impl Window {
         self.changed.send_replace(());
     }
 
-    /// Takes in the events that follow the last one; the oldest ones make room. Gives whether there's anybody whom they
-    /// didn't have to make room for before they were read.
+    /// Takes in the events that follow the last one; the oldest ones make room. Gives whether anybody reads in it: what
+    /// made room was asked for before.
     pub(super) fn push(&self, events: impl IntoIterator<Item = Recorded>) -> bool {
         let mut is_read = false;
         if let Some(held) = &mut *self.held() {
