@@ -81,6 +81,11 @@ impl Feed {
         &self.source.log
     }
 
+    /// How many other readers its process has.
+    pub fn others(&self) -> usize {
+        self.source.window.readers().saturating_sub(1)
+    }
+
     /// The events that follow a position, 1 to [`PAGE`] of them; waits until there is one. A call that isn't
     /// waited for to its end loses nothing.
     ///

@@ -9,7 +9,9 @@ mod tests;
 
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -26,21 +28,12 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(5);
 /// A reader that nothing comes to looks whether its place is still where it was this often.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Between two looks at the log there are at least this many milliseconds.
-const GATHER: f64 = 2.0;
-/// On a busy shop a reader lets more gather: this many milliseconds, by the events that it has just found to the
-/// power of two thirds. That makes 5 ms at 10,000 events a second, and 31 at 25,000, where what happens to one
-/// rental is found together then and written once.
-const GATHER_MORE: f64 = 0.37;
-/// However busy, no longer than this.
-const GATHER_AT_MOST: f64 = 50.0;
-
 /// Who is behind writes nothing for so long, unless it has as much to write as it reads at once: in a page of the log
 /// there's little for a slice of a view.
 const BEHIND: Duration = Duration::from_millis(200);
 
-/// Work that takes no longer than this is done on a machine that has time for it.
-const IN_TIME: Duration = Duration::from_millis(5);
+/// A page takes as long as this at least, for how long its reader rests after it.
+const WORK_AT_LEAST: Duration = Duration::from_micros(300);
 /// However long its work took, a reader rests no longer than this.
 const REST_AT_MOST: Duration = Duration::from_millis(50);
 
@@ -173,6 +166,7 @@ async fn read<H: Handler>(
     let mut gathered = Gathered::after(checkpoint().await?);
     debug!(reader = handler.name(), position = gathered.from, "Reading on");
     loop {
+        let others = feed.others();
         let next = feed.after(gathered.to);
         tokio::pin!(next);
         let page = loop {
@@ -202,22 +196,21 @@ async fn read<H: Handler>(
             return Ok(());
         }
         *wait = RETRY;
-        // A machine that has too much to do takes orders first: a reader whose work took long rests about as long, and
-        // then has more to do at once.
-        let rest = if found == PAGE { Duration::ZERO } else { began.elapsed().saturating_sub(IN_TIME) };
-        let more = (began + gather(found)).max(Instant::now() + rest.min(REST_AT_MOST));
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep_until(more) => {}
+            () = tokio::time::sleep(rest(began.elapsed(), found, others)) => {}
         }
     }
 }
 
-/// How long to let more gather after so many events were found. Who is behind doesn't wait.
-fn gather(found: usize) -> Duration {
+/// How long to rest after a page of so many events took so long, as one of the readers of a process. All of them
+/// together never ask for more than the processors can do, so orders have their turn, and what gathers meanwhile is
+/// written at once. Who is alone doesn't rest, nor who is behind.
+fn rest(took: Duration, found: usize, others: usize) -> Duration {
     if found == PAGE {
         return Duration::ZERO;
     }
-    let root = f64::from(u32::try_from(found).unwrap_or(u32::MAX)).cbrt();
-    Duration::from_secs_f64((GATHER_MORE * root * root).clamp(GATHER, GATHER_AT_MOST) / 1_000.0)
+    static PROCESSORS: LazyLock<NonZero<usize>> =
+        LazyLock::new(|| available_parallelism().unwrap_or(NonZero::<usize>::MIN));
+    took.max(WORK_AT_LEAST).mul_f64(others as f64 / PROCESSORS.get() as f64).min(REST_AT_MOST)
 }

@@ -143,7 +143,7 @@ impl Store {
     /// The aggregates of a log; so many bytes of them are held in memory, by what their events and snapshots weigh.
     pub fn with_memory(log: Log, budget: usize) -> Self {
         let (jobs, asked) = mpsc::channel(QUEUE);
-        tokio::spawn(Writer::new(log.clone(), budget).run(asked));
+        Writer::new(log.clone(), budget).start(asked);
         Self { log, jobs }
     }
 

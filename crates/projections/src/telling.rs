@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use crate::slices::Slice;
 
 /// Where Postgres tells it.
 pub(crate) const CHANNEL: &str = "rentstream_view";
-/// Between two messages to other processes.
+/// Between two messages to other processes it rests as long as the first took, and no longer than this.
 const REST: Duration = Duration::from_millis(2);
 
 /// Tells it, and knows what was told; cheap to clone.
@@ -118,6 +119,7 @@ impl Teller {
                 .into_iter()
                 .map(|((view, slice), position)| format!("{} {}", message(view, slice, position), self.id))
                 .collect();
+            let began = Instant::now();
             let told = sqlx::query("SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message")
                 .bind(CHANNEL)
                 .bind(messages)
@@ -126,7 +128,7 @@ impl Teller {
             if let Err(error) = told {
                 debug!(%error, "Other processes could not be told how far the views are; they look");
             }
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(began.elapsed().min(REST)).await;
         }
     }
 

@@ -126,6 +126,11 @@ impl Window {
         self.changed.subscribe()
     }
 
+    /// How many look whether it has.
+    pub(super) fn readers(&self) -> usize {
+        self.changed.receiver_count()
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }

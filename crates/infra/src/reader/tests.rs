@@ -1,11 +1,12 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Concern, Gathered, Handled, Handler, run};
+use super::{Concern, Gathered, Handled, Handler, REST_AT_MOST, WORK_AT_LEAST, rest, run};
 use crate::feed::{Feed, PAGE};
 use crate::log::{Log, Recorded};
 use crate::testing::{deposit, fill, log};
@@ -148,4 +149,15 @@ async fn a_reader_whose_place_has_moved_reads_on_from_there_and_handles_nothing_
     let handled: Vec<u64> = calls.iter().flat_map(|(_, _, events)| events.clone()).collect();
     assert_eq!(handled, (2..=201).collect::<Vec<_>>());
     assert!(calls.windows(2).all(|pair| pair[0].1 == pair[1].0), "{calls:?}");
+}
+
+#[test]
+fn the_readers_of_a_process_rest_so_that_together_they_leave_room_and_who_is_alone_or_behind_does_not() {
+    let (work, processors) = (Duration::from_millis(2), available_parallelism().unwrap().get());
+    assert_eq!(rest(work, 10, 0), Duration::ZERO, "alone");
+    assert_eq!(rest(work, PAGE, 100), Duration::ZERO, "behind");
+    assert_eq!(rest(work, 10, processors), work, "one of the others for each processor");
+    assert_eq!(rest(work, 10, 3 * processors), 3 * work);
+    assert_eq!(rest(Duration::ZERO, 10, processors), WORK_AT_LEAST, "to look costs something, too");
+    assert_eq!(rest(Duration::from_secs(1), 10, processors), REST_AT_MOST);
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rentstream_domain::RULES;
 use rentstream_domain::upcasting::Stored;
 use sqlx::{PgPool, Row};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -22,6 +23,8 @@ const STATEMENTS: usize = 2;
 /// What is being loaded, and who waits for it.
 pub(super) struct Loads {
     pool: PgPool,
+    /// The process', as the pool is: a connection lives with the runtime that made it.
+    runtime: Handle,
     waiting: HashMap<Stream, Wanted>,
     /// To be loaded next.
     queue: Vec<Stream>,
@@ -44,9 +47,11 @@ struct Wanted {
 }
 
 impl Loads {
+    /// Of a runtime's context, where loads go on beside the writer.
     pub(super) fn new(pool: PgPool) -> Self {
         Self {
             pool,
+            runtime: Handle::current(),
             waiting: HashMap::new(),
             queue: vec![],
             at_least: HashMap::new(),
@@ -87,7 +92,7 @@ impl Loads {
                 let blank = Held::new((self.waiting.get(&stream)?.blank)());
                 Some((stream, blank))
             });
-            self.under_way.spawn(load(self.pool.clone(), blanks.collect()));
+            self.under_way.spawn_on(load(self.pool.clone(), blanks.collect()), &self.runtime);
         }
     }
 
@@ -116,6 +121,11 @@ impl Loads {
             arrived.push((stream, held, waiting));
         }
         arrived
+    }
+
+    /// Keeps a snapshot, beside all else.
+    pub(super) fn keep(&self, stream: Stream, snapshot: (u64, String), position: u64) {
+        self.runtime.spawn(save(self.pool.clone(), stream, snapshot, position));
     }
 
     /// Notes what somebody else has written meanwhile.
@@ -217,7 +227,7 @@ async fn rows(pool: &PgPool, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow
 }
 
 /// Keeps a snapshot, unless there's a newer one by the same rules. That it can't be kept does no harm.
-pub(super) async fn save(pool: PgPool, stream: Stream, (version, state): (u64, String), position: u64) {
+async fn save(pool: PgPool, stream: Stream, (version, state): (u64, String), position: u64) {
     let kept = sqlx::query(
         "INSERT INTO snapshots AS s (aggregate_type, aggregate_id, version, position, fold, state)
          VALUES ($1, $2, $3, $4, $5, $6)

@@ -1,4 +1,7 @@
-//! The one task of a process that writes: what gathers while one commit is under way goes into the next.
+//! The one thread of a process that writes: what gathers while one commit is under way goes into the next.
+//!
+//! All who write wait for it, so it waits for nobody's turn: among the process' other tasks Postgres' answer lay there
+//! until those before it were done, which took as long again as the commit.
 //!
 //! It holds the aggregates in memory, so commands for one of them are decided one after the other, each on what
 //! the one before has made of it, and share a commit all the same. Nobody is answered before the commit.
@@ -13,8 +16,9 @@ use std::future::pending;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use tokio::runtime::Builder;
 use tokio::sync::mpsc;
-use tokio::task::yield_now;
+use tracing::error;
 
 use super::course::Need;
 use super::job::{Job, Waiting, Wish};
@@ -86,8 +90,19 @@ impl Writer {
         Self { log, memory, loads, seen: 0, company: None, alone: 0, waiting, next }
     }
 
+    /// Begins to work, on a thread of its own. Where there can't be one, whoever asks is told that the program is ending.
+    pub(super) fn start(self, jobs: mpsc::Receiver<Box<dyn Job>>) {
+        let started = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+            let work = move || runtime.block_on(self.run(jobs));
+            std::thread::Builder::new().name("writer".to_owned()).spawn(work)
+        });
+        if let Err(error) = started {
+            error!(%error, "There's no thread for the log's writer; nothing can be written");
+        }
+    }
+
     /// Works until nobody can ask any more and all that was asked is answered.
-    pub(super) async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+    async fn run(mut self, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
         let mut idle = Some(Head::new(self.log.pool()));
         let mut flight: Option<Flight> = None;
         let mut gathered = Vec::with_capacity(BATCH);
@@ -117,8 +132,7 @@ impl Writer {
                         Landed::Taken(foreign) => flight = Some(self.taken(head, foreign)),
                         Landed::Written(next, written) => {
                             idle = Some(self.landed(head, next, written).await);
-                            // Who has just been answered may ask again at once, and share the next commit.
-                            yield_now().await;
+                            // Who asked meanwhile shares the next commit.
                             let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(BATCH);
                             more.for_each(|job| self.admit(job.into()));
                         }

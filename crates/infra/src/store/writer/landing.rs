@@ -8,7 +8,7 @@ use tracing::warn;
 use super::{COMPANY, Decided, Flight, Next, TRIES, Writer};
 use crate::log::{Foreign, Head, Written};
 use crate::metrics::{METRICS, gauge};
-use crate::store::{StoreError, counting, loads};
+use crate::store::{StoreError, counting};
 
 impl Writer {
     /// The head is taken: nobody else writes until what waits is decided, on all that they have written.
@@ -108,7 +108,7 @@ impl Writer {
                 });
                 last = last.max(at);
                 if let Some((snapshot, at)) = snapshot.zip(at) {
-                    tokio::spawn(loads::save(self.log.pool().clone(), stream, snapshot, at));
+                    self.loads.keep(stream, snapshot, at);
                 }
             }
             waited.job.answer(Ok(last.filter(|_| count == 0).unwrap_or(position)));
