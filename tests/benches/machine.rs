@@ -22,7 +22,7 @@ fn line<'a>(text: &'a str, name: &str) -> &'a str {
     found.unwrap_or("unknown").trim()
 }
 
-/// The machine, its servers and their settings, as a list.
+/// The machine and its servers.
 pub(crate) async fn describe(ground: &Ground) -> Result<String> {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -32,26 +32,32 @@ pub(crate) async fn describe(ground: &Ground) -> Result<String> {
     let folder = ground.folder().display().to_string();
     let disk = said_by("df", &["--output=fstype", &folder]).lines().last().unwrap_or("unknown").to_owned();
     let nats = said_by("nats-server", &["--version"]).trim_start_matches("nats-server: ").to_owned();
-    let postgres = ground.setting("server_version").await?;
-    let mut list = format!(
-        "- {}, {cores} cores, {:.0} GB, Linux {}, data on {disk}\n- Postgres {postgres}, nats-server {nats}\n-",
+    Ok(format!(
+        "{}, {cores} cores, {:.0} GB, Linux {}, data on {disk}, Postgres {}, nats-server {nats}",
         line(&cpu, "model name"),
         kibibytes / 1e6,
-        kernel.trim()
-    );
-    for setting in ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size"] {
-        list.push_str(&format!(" {setting} = {},", ground.setting(setting).await?));
-    }
-    Ok(list.trim_end_matches(',').to_owned())
+        kernel.trim(),
+        ground.setting("server_version").await?
+    ))
 }
 
-/// When, of which commit, how and beside what a section was taken.
-pub(crate) fn stamp(section: &str) -> Result<String> {
+/// What Postgres is set to that its speed depends on.
+pub(crate) async fn settings(ground: &Ground) -> Result<String> {
+    let mut list = Vec::new();
+    for setting in ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size"] {
+        list.push(format!("{setting} = {}", ground.setting(setting).await?));
+    }
+    Ok(list.join(", "))
+}
+
+/// When, of which commit, how, on what and beside what a section was taken.
+pub(crate) fn stamp(section: &str, machine: &str) -> Result<String> {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let commit = said_by("git", &["rev-parse", "--short", "HEAD"]);
     let changed = !said_by("git", &["status", "--porcelain", "--", "../crates"]).is_empty();
     Ok(format!(
-        "`make bench ONLY={section}` on {} of {commit}{}; the machine's load before was {}, a synced write of 8 kB took {} µs.",
+        "`make bench ONLY={section}` on {} of {commit}{}, on {machine}; the machine's load before was {}, a synced write of \
+         8 kB took {} µs.",
         Utc::now().format("%Y-%m-%d %H:%M UTC"),
         if changed { " with changes" } else { "" },
         load.split(' ').next().unwrap_or_default(),

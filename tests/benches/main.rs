@@ -194,14 +194,14 @@ fn chosen() -> Result<Vec<&'static Section>> {
 async fn run() -> Result<()> {
     let sections = chosen()?;
     let ground = Ground::make().await?;
-    let machine = machine::describe(&ground).await?;
+    let (machine, settings) = (machine::describe(&ground).await?, machine::settings(&ground).await?);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("benchmarks.md");
-    let mut document = Document::open(path, machine, SECTIONS.map(|section| section.name).to_vec());
+    let mut document = Document::open(path, settings, SECTIONS.map(|section| section.name).to_vec());
     let mut failed = Vec::new();
     for section in sections {
         let began = std::time::Instant::now();
         eprintln!("{} ({})", section.title, section.name);
-        let (stamp, wanted) = (machine::stamp(section.name)?, Wanted::until_now());
+        let (stamp, wanted) = (machine::stamp(section.name, &machine)?, Wanted::until_now());
         match (section.run)(&ground).await.with_context(|| section.name.to_owned()) {
             Ok(part) => {
                 eprintln!("{part}\n{} took {:.0} s", section.name, began.elapsed().as_secs_f64());

@@ -35,35 +35,34 @@ impl fmt::Display for Part {
     }
 }
 
-/// The file. A run of some sections leaves the others as they were, if the machine is the same.
+/// The file. A run of some sections leaves the others as they were.
 pub(crate) struct Document {
     path: PathBuf,
-    machine: String,
+    /// What Postgres is set to.
+    settings: String,
     order: Vec<&'static str>,
     sections: BTreeMap<String, String>,
 }
 
 impl Document {
     /// What is there already, or nothing.
-    pub(crate) fn open(path: PathBuf, machine: String, order: Vec<&'static str>) -> Self {
+    pub(crate) fn open(path: PathBuf, settings: String, order: Vec<&'static str>) -> Self {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         let mut sections = BTreeMap::new();
-        if text.contains(&machine) {
-            for name in &order {
-                if let Some((_, rest)) = text.split_once(&begins(name))
-                    && let Some((section, _)) = rest.split_once(&ends(name))
-                {
-                    sections.insert((*name).to_owned(), section.trim().to_owned());
-                }
+        for name in &order {
+            if let Some((_, rest)) = text.split_once(&begins(name))
+                && let Some((section, _)) = rest.split_once(&ends(name))
+            {
+                sections.insert((*name).to_owned(), section.trim().to_owned());
             }
         }
-        Self { path, machine, order, sections }
+        Self { path, settings, order, sections }
     }
 
     /// Replaces a section and writes the file.
     pub(crate) fn put(&mut self, name: &str, section: &str) -> Result<()> {
         self.sections.insert(name.to_owned(), section.trim().to_owned());
-        let mut text = format!("{HEAD}\n{}\n", self.machine);
+        let mut text = format!("{HEAD} {}.\n", self.settings);
         for name in &self.order {
             if let Some(section) = self.sections.get(*name) {
                 write!(text, "\n{}\n{section}\n\n{}\n", begins(name), ends(name))?;
@@ -87,5 +86,5 @@ const HEAD: &str = "\
 Written by `make bench`; `make bench ONLY=store,hot` replaces those sections. Load, program and Postgres share the
 machine. Every figure stands beside its yardstick: both were taken in turn, round by round, in the same run against
 the same Postgres. A figure is the median of its rounds, with the least and the greatest in brackets; a ratio is the
-median of the rounds' ratios. The machine:
-";
+median of the rounds' ratios. Not all sections were taken on the same machine; each says on which, and what is compared
+was taken on one. Postgres' settings:";
