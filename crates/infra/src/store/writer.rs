@@ -1,7 +1,7 @@
 //! The one thread of a process that writes: what gathers while one commit is under way goes into the next.
 //!
-//! All who write wait for it, so it waits for nobody's turn: among the process' other tasks Postgres' answer lay there
-//! until those before it were done, which took as long again as the commit.
+//! All who write wait for it, so it waits for nobody's turn: among the process' other tasks Postgres' answer would lie
+//! there until those before it had been polled.
 //!
 //! It holds the aggregates in memory, so commands for one of them are decided one after the other, each on what
 //! the one before has made of it, and share a commit all the same. Nobody is answered before the commit.
