@@ -16,7 +16,7 @@ mod tests;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{PgPool, Row};
+use sqlx::{PgExecutor, PgPool, Row};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub(crate) use head::{Batch, Foreign, ForeignEvent, Head, Written};
 pub use recorded::{Decoded, Metadata, Recorded};
 
 use crate::metrics::{METRICS, gauge};
+use crate::pool::Own;
 use crate::settings::Crash;
 use crate::{pool, wakeup};
 
@@ -172,12 +173,12 @@ impl Log {
     /// # Errors
     /// When Postgres can't be reached.
     pub async fn page(&self, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
-        sqlx::query(events_where!("position > $1 AND position <= $2 ORDER BY events.position"))
-            .bind(signed(after))
-            .bind(signed(after.saturating_add(limit as u64)))
-            .try_map(|row| Recorded::from_row(&row))
-            .fetch_all(&self.pool)
-            .await
+        page(&self.pool, after, limit).await
+    }
+
+    /// To read page after page.
+    pub(crate) fn pages(&self) -> Pages {
+        Pages(Own::like(&self.pool))
     }
 
     /// The events at these positions, in order.
@@ -216,6 +217,29 @@ impl Log {
         };
         wakeup::listen(&self.pool, "rentstream_appended", shutdown, heard).await;
     }
+}
+
+/// Reads page after page. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Pages(Own);
+
+impl Pages {
+    /// As [`Log::page`].
+    pub(crate) async fn page(&self, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
+        let mut connection = self.0.take().await?;
+        let read = page(&mut connection, after, limit).await?;
+        self.0.keep(connection);
+        Ok(read)
+    }
+}
+
+async fn page(executor: impl PgExecutor<'_>, after: u64, limit: usize) -> Result<Vec<Recorded>, sqlx::Error> {
+    sqlx::query(events_where!("position > $1 AND position <= $2 ORDER BY events.position"))
+        .bind(signed(after))
+        .bind(signed(after.saturating_add(limit as u64)))
+        .try_map(|row| Recorded::from_row(&row))
+        .fetch_all(executor)
+        .await
 }
 
 /// Waits so long, or until shutdown.

@@ -1,9 +1,13 @@
-//! Connections to Postgres that are shared.
+//! Connections to Postgres: pools for many, and those that few keep.
 
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 /// How long to wait for a connection before saying that Postgres can't be reached.
 const ACQUIRE: Duration = Duration::from_secs(5);
@@ -21,4 +25,52 @@ pub fn open(options: PgConnectOptions, connections: u32) -> PgPool {
             Box::pin(async move { Ok(used.idle_for < FRESH || connection.ping().await.is_ok()) })
         })
         .connect_lazy_with(options)
+}
+
+/// Connections for statements that come one after the other, by few who work all the time. They are made when they are
+/// needed, and again when they broke; the one that was used last is used next. Cheap to clone, all clones share them.
+///
+/// A pool would ask each connection that comes back whether it still lives, which is as much work for Postgres as a short
+/// statement is.
+#[derive(Clone, Debug)]
+pub struct Own {
+    options: Arc<PgConnectOptions>,
+    /// Since when each isn't in use.
+    idle: Arc<Mutex<Vec<(PgConnection, Instant)>>>,
+}
+
+impl Own {
+    /// Connections like those of a pool; not among those that it counts. Who uses them sees to it that they are few.
+    pub fn like(pool: &PgPool) -> Self {
+        Self { options: pool.connect_options(), idle: Arc::default() }
+    }
+
+    /// A connection, to be [kept](Self::keep) once it has done well. Else it's closed, and what was open is rolled back.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn take(&self) -> Result<PgConnection, sqlx::Error> {
+        let living = async {
+            while let Some((mut connection, since)) = self.last() {
+                if since.elapsed() < FRESH || connection.ping().await.is_ok() {
+                    return Ok(connection);
+                }
+            }
+            PgConnection::connect_with(&self.options).await
+        };
+        tokio::time::timeout(ACQUIRE, living).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Has it for the next time.
+    pub fn keep(&self, connection: PgConnection) {
+        self.idle().push((connection, Instant::now()));
+    }
+
+    fn last(&self) -> Option<(PgConnection, Instant)> {
+        self.idle().pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 pub use mirror::{Foreign, Kept, Mirror, Unlike};
 
-use crate::log::{Log, Recorded, pause};
+use crate::log::{Log, Pages, Recorded, pause};
 use crate::metrics::{METRICS, gauge};
 use crate::trace::{self, Kind, Span, TRACEPARENT};
 
@@ -156,7 +156,8 @@ async fn relay(
         confirmed: position,
         acks: VecDeque::new(),
     };
-    let mut page = after(log.clone(), (position, last)).await?;
+    let pages = log.pages();
+    let mut page = after(log.clone(), pages.clone(), (position, last)).await?;
     loop {
         METRICS.relay_position.set(gauge(publisher.confirmed));
         METRICS.relay_lag.set(gauge((*woken.borrow()).max(head).saturating_sub(publisher.confirmed)));
@@ -177,13 +178,14 @@ async fn relay(
                 }
             }
             woken.mark_unchanged();
-            page = after(log.clone(), (publisher.sent, publisher.last)).await?;
+            page = after(log.clone(), pages.clone(), (publisher.sent, publisher.last)).await?;
             continue;
         };
         // The next page is read while this one is sent, and the pages before are on their way. In a task of its own,
         // because both are work for a processor.
         let more = *woken.borrow_and_update() > last.position || page.len() >= PAGE;
-        let next = more.then(|| AbortOnDropHandle::new(tokio::spawn(after(log.clone(), at(last)))));
+        let next =
+            more.then(|| AbortOnDropHandle::new(tokio::spawn(after(log.clone(), pages.clone(), at(last)))));
         publisher.send(&page).await?;
         publisher.confirm(IN_FLIGHT).await?;
         page = match next {
@@ -201,9 +203,9 @@ fn at(recorded: &Recorded) -> Place {
 }
 
 /// What follows an event that was sent, if that is still where it was in the log.
-async fn after(log: Log, (sent, last): Place) -> Result<Vec<Recorded>, RelayError> {
-    let Some(last) = last else { return Ok(log.page(sent, PAGE).await?) };
-    let mut page = log.page(sent - 1, PAGE + 1).await?;
+async fn after(log: Log, pages: Pages, (sent, last): Place) -> Result<Vec<Recorded>, RelayError> {
+    let Some(last) = last else { return Ok(pages.page(sent, PAGE).await?) };
+    let mut page = pages.page(sent - 1, PAGE + 1).await?;
     match page.first() {
         Some(first) if first.event_id == last => {
             page.remove(0);

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use rentstream_infra::log::{Recorded, signed};
+use rentstream_infra::pool::Own;
 use rentstream_infra::reader::Handled;
 use sqlx::{Connection, PgConnection};
 use tracing::error;
@@ -29,8 +30,7 @@ pub(crate) struct Projection {
     /// Where the checkpoint is, as far as known: what is in memory is current there.
     position: u64,
     rows: Box<dyn Rows>,
-    /// Its own; made when it's needed, and again when it broke.
-    connection: Option<PgConnection>,
+    connection: Own,
     /// The keys that are parked, once that is known.
     parked: Option<HashSet<String>>,
 }
@@ -38,6 +38,7 @@ pub(crate) struct Projection {
 impl Projection {
     pub(crate) fn of(view: Definition, tables: Tables, generation: i32, standing: Standing) -> Self {
         let Standing { slice, position, edition } = standing;
+        let connection = tables.connection();
         Self {
             view,
             tables,
@@ -46,7 +47,7 @@ impl Projection {
             edition,
             position,
             rows: (view.rows)(),
-            connection: None,
+            connection,
             parked: None,
         }
     }
@@ -89,18 +90,16 @@ impl Projection {
         if from != self.position {
             self.forget();
         }
-        // One that isn't put back is closed, and what was open is rolled back.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.tables.connect().await?,
-        };
+        let mut connection = self.connection.take().await?;
         let applied = self.try_apply(&mut connection, from, to, events).await;
         match &applied {
             Ok(Handled::Done) => self.position = to,
             // What is in memory has events that are not in the table.
             Ok(Handled::Elsewhere) | Err(_) => self.forget(),
         }
-        self.connection = applied.is_ok().then_some(connection);
+        if applied.is_ok() {
+            self.connection.keep(connection);
+        }
         applied
     }
 

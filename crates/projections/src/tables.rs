@@ -1,10 +1,9 @@
 //! Where the views' rows are: a table for each generation of each view, and which of them serves.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rentstream_infra::log::unsigned;
-use rentstream_infra::pool;
+use rentstream_infra::pool::{self, Own};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
 use tracing::info;
@@ -22,8 +21,6 @@ pub(crate) const LAYOUT: i32 = 2;
 /// Of a page of a table, in percent, what new rows fill: most rows change soon after, and one that stays in its page
 /// leaves the indexes alone.
 const FILL: i32 = 80;
-/// How long to wait for Postgres to answer.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// A handle on the views' database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,7 +74,7 @@ impl Tables {
         ]);
         let pool = pool::open(options.clone(), connections);
         let keyed = pool::open(planned_once(&options), connections);
-        let teller = Teller::new(pool.clone());
+        let teller = Teller::new(&pool);
         Ok(Self { options: Arc::new(options), pool, keyed, teller })
     }
 
@@ -91,14 +88,9 @@ impl Tables {
         &self.keyed
     }
 
-    /// A connection of one's own, of the same kind.
-    ///
-    /// # Errors
-    /// When Postgres can't be reached.
-    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        tokio::time::timeout(CONNECT, PgConnection::connect_with(&planned_once(&self.options)))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    /// A connection of one's own, for what can be done in one way only.
+    pub(crate) fn connection(&self) -> Own {
+        Own::like(&self.keyed)
     }
 
     /// Tells whoever waits for a view, here and in other processes, up to where one of its slices has seen the log.

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rentstream_infra::pool::Own;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,7 +25,8 @@ const REST: Duration = Duration::from_millis(2);
 /// Tells it, and knows what was told; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Teller {
-    pool: PgPool,
+    /// Of who tells it to others, one at a time.
+    connection: Own,
     state: Arc<Mutex<State>>,
     /// What this process tells itself over Postgres is no news to it.
     id: Uuid,
@@ -64,8 +66,8 @@ impl Told {
 }
 
 impl Teller {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool, state: Arc::default(), id: Uuid::new_v4() }
+    pub(crate) fn new(pool: &PgPool) -> Self {
+        Self { connection: Own::like(pool), state: Arc::default(), id: Uuid::new_v4() }
     }
 
     /// Up to where a view has seen the log, as far as that was told; 0 before.
@@ -120,12 +122,7 @@ impl Teller {
                 .map(|((view, slice), position)| format!("{} {}", message(view, slice, position), self.id))
                 .collect();
             let began = Instant::now();
-            let told = sqlx::query("SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message")
-                .bind(CHANNEL)
-                .bind(messages)
-                .execute(&self.pool)
-                .await;
-            if let Err(error) = told {
+            if let Err(error) = notify(&self.connection, messages).await {
                 debug!(%error, "Other processes could not be told how far the views are; they look");
             }
             tokio::time::sleep(began.elapsed().min(REST)).await;
@@ -135,6 +132,17 @@ impl Teller {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn notify(connection: &Own, messages: Vec<String>) -> Result<(), sqlx::Error> {
+    let mut taken = connection.take().await?;
+    sqlx::query("SELECT pg_notify($1, message) FROM unnest($2::text[]) AS message")
+        .bind(CHANNEL)
+        .bind(messages)
+        .execute(&mut taken)
+        .await?;
+    connection.keep(taken);
+    Ok(())
 }
 
 /// What is told over Postgres.
@@ -148,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_view_is_as_far_as_its_last_slice_and_nothing_is_known_of_it_once_that_is_forgotten() {
-        let teller = Teller::new(PgPool::connect_lazy("postgres://nowhere").unwrap());
+        let teller = Teller::new(&PgPool::connect_lazy("postgres://nowhere").unwrap());
         let told = teller.told("messages");
         let hear = |slice: i32, position: u64| {
             teller.hear(&message("messages", Slice { number: slice, of: 2 }, position)).unwrap();

@@ -5,15 +5,15 @@
 //! the writer has read what came, decided, and written.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rentstream_domain::upcasting::Stored;
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{Connection, Executor, PgConnection, PgPool, Row};
+use sqlx::postgres::PgRow;
+use sqlx::{Executor, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::{Claim, NewEvent, signed, unsigned};
+use crate::pool::Own;
 
 /// A commit that takes longer is given up: the connection is closed.
 const COMMIT_WITHIN: Duration = Duration::from_secs(10);
@@ -77,24 +77,24 @@ impl ForeignEvent {
     }
 }
 
-/// The connection; it's made when it's needed, and again when it broke.
+/// See the module.
 pub(crate) struct Head {
-    options: Arc<PgConnectOptions>,
-    connection: Option<PgConnection>,
+    connection: Own,
     /// The head is taken, in a transaction that is open.
     held: bool,
 }
 
 impl Head {
     pub(crate) fn new(pool: &PgPool) -> Self {
-        Self { options: pool.connect_options(), connection: None, held: false }
+        Self { connection: Own::like(pool), held: false }
     }
 
     /// Takes the head, and tells what came after `seen`. Nobody else appends until the next write.
     pub(crate) async fn take(&mut self, seen: u64) -> Result<Foreign, sqlx::Error> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection.take().await?;
         let taken = within(take(&mut connection, seen)).await?;
-        (self.connection, self.held) = (Some(connection), true);
+        self.connection.keep(connection);
+        self.held = true;
         Ok(taken)
     }
 
@@ -103,9 +103,9 @@ impl Head {
     /// When this fails it isn't known whether the batch is written: see [`Head::has`].
     pub(crate) async fn write(&mut self, expected: u64, batch: &Batch) -> Result<Written, sqlx::Error> {
         let held = std::mem::take(&mut self.held);
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection.take().await?;
         let written = within(write(&mut connection, held, expected, batch)).await?;
-        self.connection = Some(connection);
+        self.connection.keep(connection);
         Ok(written)
     }
 
@@ -126,22 +126,14 @@ impl Head {
     }
 
     async fn is_at(&mut self, position: u64, event: Uuid) -> Result<bool, sqlx::Error> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection.take().await?;
         let there = sqlx::query_scalar("SELECT event_id = $2 FROM events WHERE position = $1")
             .bind(signed(position))
             .bind(event)
             .fetch_optional(&mut connection);
         let found = within(there).await?;
-        self.connection = Some(connection);
+        self.connection.keep(connection);
         Ok(found.unwrap_or_default())
-    }
-
-    /// The connection, to be put back when it has done well. Else it's closed, and what was open is rolled back.
-    async fn connection(&mut self) -> Result<PgConnection, sqlx::Error> {
-        match self.connection.take() {
-            Some(connection) => Ok(connection),
-            None => within(PgConnection::connect_with(&self.options)).await,
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use super::course::Need;
 use super::job::Waiting;
 use super::memory::{Held, State, Stream};
 use crate::log::{ForeignEvent, signed, unsigned};
+use crate::pool::Own;
 
 /// Aggregates that one statement loads at most.
 const AT_A_TIME: usize = 256;
@@ -22,8 +23,11 @@ const STATEMENTS: usize = 2;
 
 /// What is being loaded, and who waits for it.
 pub(super) struct Loads {
+    /// For snapshots, which many may keep at once.
     pool: PgPool,
-    /// The process', as the pool is: a connection lives with the runtime that made it.
+    /// Of the statements that are under way.
+    connections: Own,
+    /// The process', so that the writer goes on meanwhile. A connection lives with the runtime that made it.
     runtime: Handle,
     waiting: HashMap<Stream, Wanted>,
     /// To be loaded next.
@@ -50,6 +54,7 @@ impl Loads {
     /// Of a runtime's context, where loads go on beside the writer.
     pub(super) fn new(pool: PgPool) -> Self {
         Self {
+            connections: Own::like(&pool),
             pool,
             runtime: Handle::current(),
             waiting: HashMap::new(),
@@ -92,7 +97,8 @@ impl Loads {
                 let blank = Held::new((self.waiting.get(&stream)?.blank)());
                 Some((stream, blank))
             });
-            self.under_way.spawn_on(load(self.pool.clone(), blanks.collect()), &self.runtime);
+            self.under_way
+                .spawn_on(load(self.pool.clone(), self.connections.clone(), blanks.collect()), &self.runtime);
         }
     }
 
@@ -148,8 +154,12 @@ impl Loads {
     }
 }
 
-async fn load(pool: PgPool, streams: Vec<(Stream, Held)>) -> Vec<(Stream, Result<Held, StoreError>)> {
-    match rows(&pool, &streams).await {
+async fn load(
+    pool: PgPool,
+    connections: Own,
+    streams: Vec<(Stream, Held)>,
+) -> Vec<(Stream, Result<Held, StoreError>)> {
+    match rows(&connections, &streams).await {
         Ok(rows) => {
             let mut loaded: Vec<_> = streams.into_iter().map(|(stream, held)| (stream, Ok(held))).collect();
             for row in rows {
@@ -202,10 +212,11 @@ impl LoadedRow {
     }
 }
 
-async fn rows(pool: &PgPool, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow>, sqlx::Error> {
+async fn rows(connections: &Own, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow>, sqlx::Error> {
     let types: Vec<_> = streams.iter().map(|((name, _), _)| *name).collect();
     let ids: Vec<_> = streams.iter().map(|((_, id), _)| id.to_string()).collect();
-    sqlx::query(
+    let mut connection = connections.take().await?;
+    let rows = sqlx::query(
         "SELECT stream, version_of, place, event, shape, content, folded FROM load_streams($1, $2, $3)",
     )
     .bind(types)
@@ -222,8 +233,10 @@ async fn rows(pool: &PgPool, streams: &[(Stream, Held)]) -> Result<Vec<LoadedRow
             folded: row.try_get("folded")?,
         })
     })
-    .fetch_all(pool)
-    .await
+    .fetch_all(&mut connection)
+    .await?;
+    connections.keep(connection);
+    Ok(rows)
 }
 
 /// Keeps a snapshot, unless there's a newer one by the same rules. That it can't be kept does no harm.
