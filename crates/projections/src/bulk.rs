@@ -30,19 +30,20 @@ pub(crate) const BUDGET: usize = 256 << 20;
 /// Who share it: rows that were touched lately, those that weren't, those that wait to be written, those that are
 /// being written, and what is noted of those that were.
 const SHARES: usize = 5;
-/// Pages that wait to be folded.
-const AHEAD: usize = 2;
-/// Bytes that are sent to Postgres at once.
-const CHUNK: usize = 1 << 20;
+/// Pages that wait to be folded, and chunks that wait to be copied in.
+const AHEAD: usize = 8;
+/// Bytes that are sent to Postgres at once. Few, as an order waits until Postgres has worked on them.
+const CHUNK: usize = 64 << 10;
 /// Events that are projected at once.
 const PAGE: usize = 5_000;
 
 /// How many times as long as it works a load rests while the log grows.
-const REST: u32 = 3;
+const REST: u32 = 4;
 /// However long a page took, for that is also what others took meanwhile, no longer than this.
 const REST_AT_MOST: Duration = Duration::from_millis(100);
-/// How often it looks whether the log has grown.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks whether the log has grown, and how long that counts.
+const LOOK: Duration = Duration::from_millis(50);
+const GROWING: Duration = Duration::from_secs(1);
 
 /// One load of a process at a time has the memory.
 static ROOM: Semaphore = Semaphore::const_new(1);
@@ -93,7 +94,9 @@ pub(crate) async fn load(
                 return Ok(());
             }
             // Who folds them is waited for, so that is work too.
-            pace.rest(began.elapsed()).await?;
+            if pace.is_slow().await? {
+                pace.rest(began.elapsed()).await;
+            }
             began = Instant::now();
         }
         // What comes after the last page isn't the view's.
@@ -133,27 +136,33 @@ pub(crate) async fn load(
 /// Who orders comes first: while the log grows, a load rests [`REST`] times as long as it works.
 struct Pace<'a> {
     log: &'a Log,
-    /// Where the log ended when that was last looked at, and whether it had grown then.
+    /// Where the log ended when that was last looked at, and when it was.
     head: u64,
-    grew: bool,
     looked: Instant,
+    /// When it was last found to have grown.
+    grew: Option<Instant>,
 }
 
 impl<'a> Pace<'a> {
     fn of(log: &'a Log, head: u64) -> Self {
-        Self { log, head, grew: false, looked: Instant::now() }
+        Self { log, head, looked: Instant::now(), grew: None }
     }
 
-    async fn rest(&mut self, worked: Duration) -> Result<(), sqlx::Error> {
+    async fn is_slow(&mut self) -> Result<bool, sqlx::Error> {
         if self.looked.elapsed() >= LOOK {
             let head = self.log.head().await?;
-            self.grew = head > self.head;
-            (self.head, self.looked) = (head, Instant::now());
+            self.looked = Instant::now();
+            if head > self.head {
+                (self.head, self.grew) = (head, Some(self.looked));
+            }
         }
-        if self.grew {
+        Ok(self.grew.is_some_and(|grew| grew.elapsed() < GROWING))
+    }
+
+    async fn rest(&self, worked: Duration) {
+        if self.grew.is_some_and(|grew| grew.elapsed() < GROWING) {
             sleep((worked * REST).min(REST_AT_MOST)).await;
         }
-        Ok(())
     }
 }
 
@@ -286,12 +295,18 @@ async fn copy(
 ) -> Result<(), sqlx::Error> {
     let columns: String = view.columns.iter().map(|(name, _)| format!(", {name}")).collect();
     let statement = format!("COPY {} (key, row{columns}) FROM STDIN", table(view.name, generation));
-    let mut copy = connection.copy_in_raw(&statement).await?;
     while let Some(chunk) = chunks.recv().await {
         let began = Instant::now();
+        let mut copy = connection.copy_in_raw(&statement).await?;
         copy.send(chunk.as_bytes()).await?;
-        pace.rest(began.elapsed()).await?;
+        // Only a statement's end tells how long Postgres works on what it was sent.
+        while !pace.is_slow().await?
+            && let Some(chunk) = chunks.recv().await
+        {
+            copy.send(chunk.as_bytes()).await?;
+        }
+        copy.finish().await?;
+        pace.rest(began.elapsed()).await;
     }
-    copy.finish().await?;
     Ok(())
 }

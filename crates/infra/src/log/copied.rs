@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::{Decoded, Log, Metadata, Recorded, unsigned};
 
-/// Bytes of a page, at least, but for the last.
-const PAGE: usize = 1 << 20;
+/// Bytes of a page, at least, but for the last. Few, as who reads may rest between pages for the sake of others.
+const PAGE: usize = 64 << 10;
 /// Pages that are read while others are decoded.
-const AHEAD: usize = 2;
+const AHEAD: usize = 8;
 /// Pages that are decoded at once.
 const DECODERS: usize = 2;
 /// Bytes before the first event, which say nothing about it.

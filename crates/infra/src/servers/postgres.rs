@@ -34,13 +34,16 @@ const STOP: Duration = Duration::from_secs(60);
 /// How often another port is chosen when someone was quicker.
 const PORTS: usize = 5;
 
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
     ("max_connections", "200"),
     ("shared_buffers", "128MB"),
     // Checkpoints under load then come by time, not by size; the price is more to replay after a crash.
     ("max_wal_size", "2GB"),
+    // After a quiet hour its files would be thrown away, and under the next load each 16 MB of it wait for a new one to be
+    // filled: all commits of that moment do. So they stay.
+    ("min_wal_size", "1GB"),
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
     ("log_checkpoints", "off"),
