@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use futures::TryStreamExt;
 use rentstream_infra::log::{Log, Recorded, signed, unsigned};
@@ -14,11 +13,12 @@ use rentstream_infra::reader::Handled;
 use sqlx::{Connection, Executor, PgConnection, PgExecutor, PgPool};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio::try_join;
 use uuid::Uuid;
 
 use crate::columns::columns;
+use crate::pace::Pace;
 use crate::plain::{Fold, Taken};
 use crate::projection::{Projection, park};
 use crate::projector::apply;
@@ -31,19 +31,9 @@ pub(crate) const BUDGET: usize = 256 << 20;
 /// being written, and what is noted of those that were.
 const SHARES: usize = 5;
 /// Pages that wait to be folded, and chunks that wait to be copied in.
-const AHEAD: usize = 8;
-/// Bytes that are sent to Postgres at once. Few, as an order waits until Postgres has worked on them.
-const CHUNK: usize = 64 << 10;
+const AHEAD: usize = 2;
 /// Events that are projected at once.
 const PAGE: usize = 5_000;
-
-/// How many times as long as it works a load rests while the log grows.
-const REST: u32 = 4;
-/// However long a page took, for that is also what others took meanwhile, no longer than this.
-const REST_AT_MOST: Duration = Duration::from_millis(100);
-/// How often it looks whether the log has grown, and how long that counts.
-const LOOK: Duration = Duration::from_millis(50);
-const GROWING: Duration = Duration::from_secs(1);
 
 /// One load of a process at a time has the memory.
 static ROOM: Semaphore = Semaphore::const_new(1);
@@ -84,9 +74,11 @@ pub(crate) async fn load(
     let (rows, taken) = mpsc::channel(1);
     let (chunks, lines) = mpsc::channel(AHEAD);
     let (reached, mut reaches) = watch::channel(0);
+    let pace = &Pace::default();
     let read = async move {
-        let mut copied = std::pin::pin!(log.copied(0, head, view.aggregates));
-        let (mut pace, mut began) = (Pace::of(log, head), Instant::now());
+        let pages_of = pace.clone();
+        let mut copied = std::pin::pin!(log.copied(0, head, view.aggregates, move || pages_of.bytes()));
+        let mut began = Instant::now();
         while let Some(mut page) = copied.try_next().await? {
             let Some(last) = page.last().map(|last| last.position) else { continue };
             page.retain(|recorded| !skipped.contains(&recorded.position));
@@ -94,9 +86,7 @@ pub(crate) async fn load(
                 return Ok(());
             }
             // Who folds them is waited for, so that is work too.
-            if pace.is_slow().await? {
-                pace.rest(began.elapsed()).await;
-            }
+            pace.rest(began.elapsed()).await;
             began = Instant::now();
         }
         // What comes after the last page isn't the view's.
@@ -118,52 +108,23 @@ pub(crate) async fn load(
         // What is copied in goes to the disk as it comes. Left to the system, it goes there all at once, and each commit
         // of the shop waits behind it.
         tx.execute("SET LOCAL backend_flush_after = '256kB'").await?;
-        copy(&mut tx, view, generation, lines, Pace::of(log, head)).await?;
+        copy(&mut tx, view, generation, lines, pace).await?;
         Ok(tx)
     };
-    let (folded, written) = (*view, *view);
+    let (folded, written, filled) = (*view, *view, pace.clone());
     let fold = spawn_blocking(move || fold(&folded, budget / SHARES, given, &rows, &reached));
-    let write = spawn_blocking(move || write(&written, taken, &chunks));
+    let write = spawn_blocking(move || write(&written, taken, &chunks, &filled));
     let fold = async { fold.await.map_err(|_| sqlx::Error::WorkerCrashed) };
     let write = async { write.await.map_err(|_| sqlx::Error::WorkerCrashed)? };
-    let ((), (), mut tx, (loaded, parked), ()) = try_join!(read, tell, copy, fold, write)?;
+    let all = async { try_join!(read, tell, copy, fold, write) };
+    let ((), (), mut tx, (loaded, parked), ()) = tokio::select! {
+        all = all => all?,
+        never = pace.keep(log, head) => match never {},
+    };
     park(&mut tx, view, generation, &parked).await?;
     show(&mut *tx, view, generation, loaded.whole()).await?;
     tx.commit().await?;
     Ok(loaded)
-}
-
-/// Who orders comes first: while the log grows, a load rests [`REST`] times as long as it works.
-struct Pace<'a> {
-    log: &'a Log,
-    /// Where the log ended when that was last looked at, and when it was.
-    head: u64,
-    looked: Instant,
-    /// When it was last found to have grown.
-    grew: Option<Instant>,
-}
-
-impl<'a> Pace<'a> {
-    fn of(log: &'a Log, head: u64) -> Self {
-        Self { log, head, looked: Instant::now(), grew: None }
-    }
-
-    async fn is_slow(&mut self) -> Result<bool, sqlx::Error> {
-        if self.looked.elapsed() >= LOOK {
-            let head = self.log.head().await?;
-            self.looked = Instant::now();
-            if head > self.head {
-                (self.head, self.grew) = (head, Some(self.looked));
-            }
-        }
-        Ok(self.grew.is_some_and(|grew| grew.elapsed() < GROWING))
-    }
-
-    async fn rest(&self, worked: Duration) {
-        if self.grew.is_some_and(|grew| grew.elapsed() < GROWING) {
-            sleep((worked * REST).min(REST_AT_MOST)).await;
-        }
-    }
 }
 
 /// Projects what came too late.
@@ -236,18 +197,18 @@ fn write(
     view: &Definition,
     mut taken: mpsc::Receiver<Taken>,
     chunks: &mpsc::Sender<String>,
+    pace: &Pace,
 ) -> Result<(), sqlx::Error> {
-    let mut chunk = String::with_capacity(CHUNK * 2);
+    let mut chunk = String::new();
     while let Some(rows) = taken.blocking_recv() {
         for row in rows {
             let (key, row) = row?;
             line(&mut chunk, view, key, &row)?;
-            if chunk.len() >= CHUNK
-                && chunks
-                    .blocking_send(std::mem::replace(&mut chunk, String::with_capacity(CHUNK * 2)))
-                    .is_err()
-            {
-                return Ok(());
+            if chunk.len() >= pace.bytes() {
+                let next = String::with_capacity(chunk.len() + chunk.len() / 4);
+                if chunks.blocking_send(std::mem::replace(&mut chunk, next)).is_err() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -291,7 +252,7 @@ async fn copy(
     view: &Definition,
     generation: i32,
     mut chunks: mpsc::Receiver<String>,
-    mut pace: Pace<'_>,
+    pace: &Pace,
 ) -> Result<(), sqlx::Error> {
     let columns: String = view.columns.iter().map(|(name, _)| format!(", {name}")).collect();
     let statement = format!("COPY {} (key, row{columns}) FROM STDIN", table(view.name, generation));
@@ -300,7 +261,7 @@ async fn copy(
         let mut copy = connection.copy_in_raw(&statement).await?;
         copy.send(chunk.as_bytes()).await?;
         // Only a statement's end tells how long Postgres works on what it was sent.
-        while !pace.is_slow().await?
+        while !pace.is_slow()
             && let Some(chunk) = chunks.recv().await
         {
             copy.send(chunk.as_bytes()).await?;

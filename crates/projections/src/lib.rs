@@ -19,6 +19,7 @@ mod fixtures;
 #[cfg(test)]
 mod golden;
 mod notices;
+mod pace;
 pub mod paging;
 pub mod parking;
 mod plain;

@@ -10,10 +10,8 @@ use uuid::Uuid;
 
 use super::{Decoded, Log, Metadata, Recorded, unsigned};
 
-/// Bytes of a page, at least, but for the last. Few, as who reads may rest between pages for the sake of others.
-const PAGE: usize = 64 << 10;
 /// Pages that are read while others are decoded.
-const AHEAD: usize = 8;
+const AHEAD: usize = 2;
 /// Pages that are decoded at once.
 const DECODERS: usize = 2;
 /// Bytes before the first event, which say nothing about it.
@@ -25,17 +23,19 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 impl Log {
     /// The events of these aggregates after a position, up to another, page by page and in order, decoded already.
-    /// Reading and decoding go on beside whatever is done with them; decoding is work for threads.
-    pub fn copied(
+    /// Reading and decoding go on beside whatever is done with them; decoding is work for threads. A page has so many
+    /// bytes of Postgres' format, at least, but for the last.
+    pub fn copied<B: Fn() -> usize + Send + Sync + 'static>(
         &self,
         after: u64,
         to: u64,
         aggregates: &'static [&'static str],
-    ) -> impl Stream<Item = Result<Vec<Recorded>, sqlx::Error>> + use<> {
+        bytes: B,
+    ) -> impl Stream<Item = Result<Vec<Recorded>, sqlx::Error>> + use<B> {
         let (pages, read) = mpsc::channel(AHEAD);
         let pool = self.pool.clone();
         tokio::spawn(async move {
-            if let Err(error) = copy(&pool, (after, to), aggregates, &pages).await {
+            if let Err(error) = copy(&pool, (after, to), aggregates, (&bytes, &pages)).await {
                 // Nobody may read any more.
                 let _ = pages.send(Err(error)).await;
             }
@@ -53,7 +53,7 @@ async fn copy(
     pool: &PgPool,
     (after, to): (u64, u64),
     aggregates: &[&'static str],
-    pages: &mpsc::Sender<Result<Vec<u8>, sqlx::Error>>,
+    (bytes, pages): (&(impl Fn() -> usize + Sync), &mpsc::Sender<Result<Vec<u8>, sqlx::Error>>),
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
         "COPY (SELECT position, event_id, aggregate_type, aggregate_id, sequence, event_type, event_version, payload,
@@ -65,14 +65,15 @@ async fn copy(
     // Who stops reading leaves it in the middle, so it's nobody else's afterwards.
     let mut connection = pool.acquire().await?.detach();
     let mut copied = connection.copy_out_raw(&statement).await?;
-    let (mut page, mut header) = (Vec::with_capacity(PAGE * 2), HEADER);
+    let (mut page, mut header) = (Vec::new(), HEADER);
     // Each event comes alone.
     while let Some(chunk) = copied.try_next().await? {
         page.extend_from_slice(chunk.get(std::mem::take(&mut header)..).unwrap_or_default());
-        if page.len() >= PAGE
-            && pages.send(Ok(std::mem::replace(&mut page, Vec::with_capacity(PAGE * 2)))).await.is_err()
-        {
-            return Ok(());
+        if page.len() >= bytes() {
+            let next = Vec::with_capacity(page.len() + page.len() / 4);
+            if pages.send(Ok(std::mem::replace(&mut page, next))).await.is_err() {
+                return Ok(());
+            }
         }
     }
     if page.len() > TRAILER {

@@ -151,11 +151,13 @@ async fn what_is_copied_is_what_is_read_page_by_page_whatever_is_in_it() {
         log.append_all(batch).await.unwrap();
     }
     let read = log.page(10, 7_980).await.unwrap();
-    let copied: Vec<Vec<Recorded>> = log.copied(10, 7_990, &[Customer::TYPE]).try_collect().await.unwrap();
+    let copied: Vec<Vec<Recorded>> =
+        log.copied(10, 7_990, &[Customer::TYPE], || 1 << 20).try_collect().await.unwrap();
     assert!(copied.len() > 1, "there is more than one page");
     let shown = |recorded: &Recorded| serde_json::to_string(recorded).unwrap();
     let copied: Vec<String> = copied.iter().flatten().map(shown).collect();
     assert_eq!(copied, read.iter().map(shown).collect::<Vec<_>>());
-    let others: Vec<Vec<Recorded>> = log.copied(10, 7_990, &[Rental::TYPE]).try_collect().await.unwrap();
+    let others: Vec<Vec<Recorded>> =
+        log.copied(10, 7_990, &[Rental::TYPE], || 1 << 20).try_collect().await.unwrap();
     assert!(others.is_empty(), "{others:?}");
 }
