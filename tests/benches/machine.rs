@@ -44,7 +44,9 @@ pub(crate) async fn describe(ground: &Ground) -> Result<String> {
 /// What Postgres is set to that its speed depends on.
 pub(crate) async fn settings(ground: &Ground) -> Result<String> {
     let mut list = Vec::new();
-    for setting in ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size"] {
+    for setting in
+        ["fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "min_wal_size"]
+    {
         list.push(format!("{setting} = {}", ground.setting(setting).await?));
     }
     Ok(list.join(", "))
