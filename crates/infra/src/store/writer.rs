@@ -131,10 +131,7 @@ impl Writer {
                     match landed {
                         Landed::Taken(foreign) => flight = Some(self.taken(head, foreign)),
                         Landed::Written(next, written) => {
-                            match self.landed(head, next, written).await {
-                                Ok(under_way) => flight = Some(under_way),
-                                Err(head) => idle = Some(head),
-                            }
+                            idle = Some(self.landed(head, next, written).await);
                             // Who asked meanwhile shares the next commit.
                             let more = std::iter::from_fn(|| jobs.try_recv().ok()).take(BATCH);
                             more.for_each(|job| self.admit(job.into()));

@@ -1,11 +1,8 @@
 //! What becomes of what was under way over the writer's one connection.
 
 use std::collections::VecDeque;
-use std::future::ready;
-use std::task::Poll;
 use std::time::Instant;
 
-use futures::poll;
 use tracing::warn;
 
 use super::{COMPANY, Decided, Flight, Next, TRIES, Writer};
@@ -56,15 +53,14 @@ impl Writer {
         self.write(head)
     }
 
-    /// What is to be written next is under way then, or the connection is given back.
     pub(super) async fn landed(
         &mut self,
         mut head: Head,
         next: Next,
         written: Result<Written, sqlx::Error>,
-    ) -> Result<Flight, Head> {
+    ) -> Head {
         match written {
-            Ok(Written::Done) => return self.follow(head, next).await,
+            Ok(Written::Done) => self.done(next),
             Ok(Written::Moved) => {
                 self.company = Some(Instant::now() + COMPANY);
                 self.again(next, &[]);
@@ -73,7 +69,7 @@ impl Writer {
             Err(error) => {
                 warn!(%error, commands = next.decided.len(), "A commit failed, looking whether it got through");
                 match head.has(self.seen, &next.batch).await {
-                    Ok(true) => return self.follow(head, next).await,
+                    Ok(true) => self.done(next),
                     Ok(false) if is_about_data(&error) && next.decided.len() > 1 => {
                         // One of them is to blame, so each goes alone.
                         self.alone = next.decided.len();
@@ -83,34 +79,17 @@ impl Writer {
                 }
             }
         }
-        Err(head)
+        head
     }
 
-    /// A batch is in the log, and what has been decided meanwhile follows it at once: Postgres works on that while the
-    /// callers hear of the first.
-    async fn follow(&mut self, head: Head, next: Next) -> Result<Flight, Head> {
-        let before = self.seen;
-        self.seen += next.batch.events.len() as u64;
-        if self.next.decided.is_empty() || self.is_late() || self.alone > 0 {
-            self.done(next, before);
-            return Err(head);
-        }
-        let mut flight = self.write(head);
-        // It's sent off when it's first asked.
-        let asked = poll!(&mut flight);
-        self.done(next, before);
-        Ok(match asked {
-            Poll::Ready(landed) => Box::pin(ready(landed)),
-            Poll::Pending => flight,
-        })
-    }
-
-    /// The callers hear of a batch that is in the log, after a position.
-    fn done(&mut self, next: Next, mut position: u64) {
+    /// It's in the log: the callers hear of it.
+    fn done(&mut self, next: Next) {
         for (.., event) in &next.batch.events {
             counting::count(event);
         }
-        self.log.wake(position + next.batch.events.len() as u64);
+        let mut position = self.seen;
+        self.seen += next.batch.events.len() as u64;
+        self.log.wake(self.seen);
         self.log.crash().after(next.batch.events.iter().map(|(.., event)| event.event_type.as_str()));
         let mut events = next.batch.events.iter();
         for Decided { waited, about, .. } in next.decided {
