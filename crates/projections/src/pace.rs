@@ -27,16 +27,13 @@ pub(crate) struct Pace(Arc<AtomicBool>);
 
 impl Pace {
     /// Looks whether the log grows beyond a head, for as long as it's polled.
-    pub(crate) async fn keep(&self, log: &Log, mut head: u64) -> Infallible {
-        let mut grew = None;
+    pub(crate) async fn keep(&self, log: &Log, head: u64) -> Infallible {
+        let mut growth = Growth { head, seen: None };
         loop {
             sleep(LOOK).await;
             // Where Postgres is away, that is found out by who works.
-            let found = log.head().await.unwrap_or(head);
-            if std::mem::replace(&mut head, found) < found {
-                grew = Some(Instant::now());
-            }
-            self.0.store(grew.is_some_and(|grew| grew.elapsed() < GROWING), Ordering::Relaxed);
+            let grows = growth.goes_on(log.head().await.unwrap_or(growth.head));
+            self.0.store(grows, Ordering::Relaxed);
         }
     }
 
@@ -55,5 +52,39 @@ impl Pace {
         if self.is_slow() {
             sleep((worked * REST).min(REST_AT_MOST)).await;
         }
+    }
+}
+
+/// Where a log's head was last seen, and when it was last seen to have moved.
+struct Growth {
+    head: u64,
+    seen: Option<Instant>,
+}
+
+impl Growth {
+    /// Whether it has moved in the last while, as it's here now.
+    fn goes_on(&mut self, head: u64) -> bool {
+        if std::mem::replace(&mut self.head, head) < head {
+            self.seen = Some(Instant::now());
+        }
+        self.seen.is_some_and(|seen| seen.elapsed() < GROWING)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_load_works_on_little_at_once_for_a_while_after_each_order() {
+        let (pace, mut growth) = (Pace::default(), Growth { head: 7, seen: None });
+        assert!(!growth.goes_on(7));
+        assert_eq!(pace.bytes(), BYTES);
+        assert!(growth.goes_on(8));
+        assert!(growth.goes_on(8), "an order that has just come may not be the last");
+        pace.0.store(true, Ordering::Relaxed);
+        assert_eq!(pace.bytes(), BYTES_BESIDE);
+        growth.seen = growth.seen.map(|seen| seen - GROWING);
+        assert!(!growth.goes_on(8));
     }
 }
