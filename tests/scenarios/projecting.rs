@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use cqrs_es::{Aggregate, DomainEvent};
 use rentstream_domain::Event;
 use rentstream_domain::customer::{Customer, CustomerEvent};
@@ -115,6 +116,22 @@ async fn edition(tables: &Tables) -> i64 {
     sqlx::query_scalar("SELECT edition FROM serving").fetch_one(tables.pool()).await.unwrap()
 }
 
+/// Waits until Postgres was asked this after some moment; gives when it was.
+async fn asked(tables: &Tables, like: &str, state: &str, after: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    let seen = "SELECT query_start FROM pg_stat_activity
+         WHERE datname = current_database() AND query LIKE $1 AND state = $2 AND query_start > coalesce($3, '-infinity')";
+    let asked = async {
+        loop {
+            let seen = sqlx::query_scalar(seen).bind(like).bind(state).bind(after);
+            if let Some(since) = seen.fetch_optional(tables.pool()).await.unwrap() {
+                return since;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("Postgres is asked")
+}
+
 async fn drop_views(tables: &Tables) {
     let database: String =
         sqlx::query_scalar("SELECT current_database()::text").fetch_one(tables.pool()).await.unwrap();
@@ -161,6 +178,32 @@ async fn a_key_that_cannot_be_applied_is_parked_with_its_later_events_and_others
     assert_eq!(row(&tables, poisoned).await, Some(vec![1, 13, 2]), "in order, nothing twice");
     assert_eq!(parked(&tables).await, []);
     SUPERSTITIOUS.store(true, Ordering::Relaxed);
+}
+
+#[tokio::test]
+async fn a_page_is_folded_anew_where_the_one_before_it_could_not_be_written_as_it_was_folded() {
+    let (log, tables) = log_and_tables().await;
+    let _stop = project(&log, &tables).drop_guard();
+    let (refused, sound, new) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    log.append(deposit(sound, 0, 1)).await.unwrap();
+    projected(&tables, 1).await;
+    let refuse = "ALTER TABLE deposits_1 ADD CHECK (row <> '[66]')";
+    sqlx::raw_sql(refuse).execute(tables.pool()).await.unwrap();
+
+    // The projector waits for it with what it has folded first, and folds what comes then.
+    let mut checkpoint = tables.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM slices FOR UPDATE").execute(&mut *checkpoint).await.unwrap();
+    log.append_all(&[deposit(refused, 0, 66), deposit(sound, 1, 2)]).await.unwrap();
+    let waits = asked(&tables, "%INSERT INTO deposits_1%", "active", None).await;
+    log.append_all(&[deposit(refused, 1, 7), deposit(sound, 2, 3), deposit(new, 0, 4)]).await.unwrap();
+    asked(&tables, "SELECT key, row FROM deposits_1%", "idle", Some(waits)).await;
+    checkpoint.rollback().await.unwrap();
+
+    projected(&tables, 6).await;
+    assert_eq!(parked(&tables).await, [(refused.to_string(), vec![2, 4])]);
+    assert_eq!(row(&tables, refused).await, None);
+    assert_eq!(row(&tables, sound).await, Some(vec![1, 2, 3]));
+    assert_eq!(row(&tables, new).await, Some(vec![4]));
 }
 
 #[tokio::test]

@@ -10,10 +10,12 @@ mod tests;
 use std::fmt::Display;
 use std::future::Future;
 use std::num::NonZero;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use futures::future::{Either, select};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -48,10 +50,24 @@ pub enum Concern {
     Now,
 }
 
+/// Events that are handled together.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Where the checkpoint is when they are handled.
+    pub from: u64,
+    /// Where it is then.
+    pub to: u64,
+    /// Those in between that concern the reader, in their order.
+    pub events: Vec<Arc<Recorded>>,
+}
+
 /// What is done with the events.
 pub trait Handler: Send + Sync + 'static {
     /// Why events can't be handled now; they are tried again. What can never be handled is parked instead.
     type Error: Display + Send;
+
+    /// A page with what was found out for it.
+    type Ready: Send;
 
     /// How long the checkpoint may stay behind what was read, while nothing is to be handled at once.
     const PATIENCE: Duration;
@@ -65,14 +81,11 @@ pub trait Handler: Send + Sync + 'static {
     /// What an event is to this reader.
     fn concern(&self, recorded: &Recorded) -> Concern;
 
-    /// Handles those of the events after `from`, up to `to`, that concern it, and moves the checkpoint from
-    /// there to `to` in the same transaction.
-    fn handle(
-        &self,
-        from: u64,
-        to: u64,
-        events: &[Arc<Recorded>],
-    ) -> impl Future<Output = Result<Handled, Self::Error>> + Send;
+    /// Does for a page whatever needn't wait until the one before it is written. It may never be handled.
+    fn prepare(&self, page: Page) -> impl Future<Output = Result<Self::Ready, Self::Error>> + Send;
+
+    /// Handles a page, and moves the checkpoint to its end in the same transaction.
+    fn handle(&self, page: Self::Ready) -> impl Future<Output = Result<Handled, Self::Error>> + Send;
 }
 
 /// What became of a page.
@@ -100,37 +113,35 @@ pub async fn run(handler: impl Handler, mut feed: Feed, shutdown: CancellationTo
     }
 }
 
-/// What has been read and not yet been handled.
+/// What has been read and is not yet to be handled.
 struct Gathered {
-    /// Where the checkpoint stands.
-    from: u64,
-    /// Up to where it has been read.
-    to: u64,
-    /// What of it concerns the reader.
-    events: Vec<Arc<Recorded>>,
+    page: Page,
     /// When it's to be handled.
     due: Option<Instant>,
+    /// Events that were read at once last.
+    found: usize,
 }
 
 impl Gathered {
     fn after(from: u64) -> Self {
-        Self { from, to: from, events: Vec::new(), due: None }
+        Self { page: Page { from, to: from, events: Vec::new() }, due: None, found: 0 }
     }
 
     fn take<H: Handler>(&mut self, handler: &H, page: Vec<Arc<Recorded>>) {
-        let behind = page.len() == PAGE;
+        self.found = page.len();
+        let behind = self.found == PAGE;
         let wait = if behind { BEHIND.max(H::PATIENCE) } else { H::PATIENCE };
         let due = *self.due.get_or_insert_with(|| Instant::now() + wait);
         let mut urgent = false;
         for recorded in page {
-            self.to = recorded.position;
+            self.page.to = recorded.position;
             let concern = handler.concern(&recorded);
             urgent |= concern == Concern::Now;
             if concern > Concern::No {
-                self.events.push(recorded);
+                self.page.events.push(recorded);
             }
         }
-        if (urgent && !behind) || self.events.len() >= PAGE {
+        if (urgent && !behind) || self.page.events.len() >= PAGE {
             self.due = Some(due.min(Instant::now()));
         }
     }
@@ -138,21 +149,76 @@ impl Gathered {
     fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
     }
+}
 
+/// What a reader comes to next.
+enum Next<H: Handler> {
+    /// A page that is to be handled.
+    Due(Due<H>),
+    /// Nothing has come for a while.
+    Idle,
+    /// It's shutdown, and all that has been read is handled.
+    Over,
+}
+
+/// A page that is to be handled, once the one before it is.
+struct Due<H: Handler> {
+    ready: H::Ready,
+    /// Since when it was worked on.
+    began: Instant,
+    found: usize,
+    span: trace::Span,
+}
+
+impl<H: Handler> Due<H> {
     /// Gives whether the checkpoint was where it was thought to be.
-    async fn handle(&mut self, handler: &impl Handler) -> Result<bool, String> {
-        let mut span =
-            trace::page(format_args!("handle {}", handler.name()), trace::Kind::Consumer, &self.events);
-        let handled =
-            handler.handle(self.from, self.to, &self.events).await.map_err(|error| error.to_string());
+    async fn handle(self, handler: &H) -> Result<bool, String> {
+        let Self { ready, mut span, .. } = self;
+        let handled = handler.handle(ready).await.map_err(|error| error.to_string());
         match &handled {
             Ok(Handled::Done) => {}
             Ok(Handled::Elsewhere) => span.failed("another replica was quicker"),
             Err(error) => span.failed(error),
         }
-        let handled = handled? == Handled::Done;
-        *self = Self::after(self.to);
-        Ok(handled)
+        Ok(handled? == Handled::Done)
+    }
+}
+
+/// Reads page after page, and has each ready by the time that it's handled.
+struct Reading<'a, H> {
+    handler: &'a H,
+    feed: &'a mut Feed,
+    shutdown: &'a CancellationToken,
+    gathered: Gathered,
+}
+
+impl<H: Handler> Reading<'_, H> {
+    async fn next(&mut self) -> Result<Next<H>, String> {
+        let idle = Instant::now() + IDLE;
+        while !self.gathered.is_due() {
+            let due = self.gathered.due;
+            tokio::select! {
+                () = self.shutdown.cancelled() => match due {
+                    Some(_) => break,
+                    None => return Ok(Next::Over),
+                },
+                page = self.feed.after(self.gathered.page.to) => {
+                    self.gathered.take(self.handler, page.map_err(|error| error.to_string())?);
+                }
+                () = tokio::time::sleep_until(due.unwrap_or(idle)) => {
+                    if due.is_none() {
+                        return Ok(Next::Idle);
+                    }
+                }
+            }
+        }
+        let after = Gathered::after(self.gathered.page.to);
+        let Gathered { page, found, .. } = std::mem::replace(&mut self.gathered, after);
+        let name = self.handler.name();
+        let span = trace::page(format_args!("handle {name}"), trace::Kind::Consumer, &page.events);
+        let began = Instant::now();
+        let ready = self.handler.prepare(page).await.map_err(|error| error.to_string())?;
+        Ok(Next::Due(Due { ready, began, found, span }))
     }
 }
 
@@ -163,53 +229,55 @@ async fn read<H: Handler>(
     wait: &mut Duration,
 ) -> Result<(), String> {
     let checkpoint = async || handler.checkpoint().await.map_err(|error| error.to_string());
-    let mut gathered = Gathered::after(checkpoint().await?);
-    debug!(reader = handler.name(), position = gathered.from, "Reading on");
+    let gathered = Gathered::after(checkpoint().await?);
+    debug!(reader = handler.name(), position = gathered.page.from, "Reading on");
+    let mut reading = Reading { handler, feed, shutdown, gathered };
+    let mut next = reading.next().await?;
     loop {
-        let others = feed.others();
-        let next = feed.after(gathered.to);
-        tokio::pin!(next);
-        let page = loop {
-            let due = gathered.due.unwrap_or_else(|| Instant::now() + IDLE);
-            tokio::select! {
-                () = shutdown.cancelled() => {
-                    if gathered.due.is_some() {
-                        gathered.handle(handler).await?;
+        next = match next {
+            Next::Over => return Ok(()),
+            // On an idle shop too it's noticed that what was written is gone, and made anew.
+            Next::Idle if checkpoint().await? != reading.gathered.page.from => return Ok(()),
+            Next::Idle => reading.next().await?,
+            Next::Due(due) => {
+                *wait = RETRY;
+                let (began, found, others) = (due.began, due.found, reading.feed.others());
+                let handled = due.handle(handler);
+                if leaves_room(found, others) {
+                    if !handled.await? {
+                        return Ok(());
                     }
-                    return Ok(());
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(rest(began.elapsed(), others)) => {}
+                    }
+                    reading.next().await?
+                } else {
+                    match select(pin!(handled), pin!(reading.next())).await {
+                        Either::Left((handled, next)) => match handled? {
+                            true => next.await?,
+                            false => return Ok(()),
+                        },
+                        Either::Right((next, handled)) => match handled.await? {
+                            true => next?,
+                            false => return Ok(()),
+                        },
+                    }
                 }
-                page = &mut next => break page.map_err(|error| error.to_string())?,
-                () = tokio::time::sleep_until(due) => {}
             }
-            let still = match gathered.due {
-                Some(_) => gathered.handle(handler).await?,
-                // On an idle shop too it's noticed that what was written is gone, and made anew.
-                None => checkpoint().await? == gathered.from,
-            };
-            if !still {
-                return Ok(());
-            }
-        };
-        let (began, found) = (Instant::now(), page.len());
-        gathered.take(handler, page);
-        if gathered.is_due() && !gathered.handle(handler).await? {
-            return Ok(());
-        }
-        *wait = RETRY;
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(rest(began.elapsed(), found, others)) => {}
         }
     }
 }
 
-/// How long to rest after a page of so many events took so long, as one of the readers of a process. All of them
-/// together never ask for more than the processors can do, so orders have their turn, and what gathers meanwhile is
-/// written at once. Who is alone doesn't rest, nor who is behind.
-fn rest(took: Duration, found: usize, others: usize) -> Duration {
-    if found == PAGE {
-        return Duration::ZERO;
-    }
+/// Whether one of the readers of a process, which has just read so many events, rests once they are handled. Who is
+/// alone doesn't, nor who is behind: they have the next page ready by then.
+fn leaves_room(found: usize, others: usize) -> bool {
+    others > 0 && found < PAGE
+}
+
+/// How long to rest after a page took so long. All readers of a process together never ask for more than the
+/// processors can do, so orders have their turn, and what gathers meanwhile is written at once.
+fn rest(took: Duration, others: usize) -> Duration {
     static PROCESSORS: LazyLock<NonZero<usize>> =
         LazyLock::new(|| available_parallelism().unwrap_or(NonZero::<usize>::MIN));
     took.max(WORK_AT_LEAST).mul_f64(others as f64 / PROCESSORS.get() as f64).min(REST_AT_MOST)

@@ -1,5 +1,8 @@
 //! One slice of one generation of a view as it's projected: a page of events is folded in memory by key, and one statement moves
 //! the checkpoint and writes the rows, if the checkpoint is where it's thought to be.
+//!
+//! A page may be folded while the one before it is still being written. It's worth something then only if that is
+//! written as it was folded.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -27,9 +30,12 @@ pub(crate) struct Projection {
     slice: Slice,
     /// What else may have changed the rows raises it.
     edition: i64,
-    /// Where the checkpoint is, as far as known: what is in memory is current there.
+    /// What is in memory is current there: where the checkpoint is, as far as known, once all is written that was folded.
     position: u64,
     rows: Box<dyn Rows>,
+    /// How often all in memory was forgotten.
+    forgotten: u64,
+    /// One to write, and one to read what the next page needs.
     connection: Own,
     /// The keys that are parked, once that is known.
     parked: Option<HashSet<String>>,
@@ -47,6 +53,7 @@ impl Projection {
             edition,
             position,
             rows: (view.rows)(),
+            forgotten: 0,
             connection,
             parked: None,
         }
@@ -63,14 +70,16 @@ impl Projection {
         }
     }
 
-    fn checkpoint(&self, from: u64, to: u64) -> Checkpoint<'_> {
-        let Self { view, generation, slice, edition, .. } = self;
-        Checkpoint { view, generation: *generation, slice: slice.number, edition: *edition, from, to }
+    fn checkpoint(&self, from: u64, to: u64) -> Checkpoint {
+        let Self { view, generation, slice, edition, .. } = *self;
+        Checkpoint { view, generation, slice: slice.number, edition, from, to }
     }
 
-    fn forget(&mut self) {
+    /// Forgets what is in memory. What was folded on it must not be written.
+    pub(crate) fn forget(&mut self) {
         self.rows.forget();
         self.parked = None;
+        self.forgotten += 1;
     }
 
     /// Applies the events between two positions, all or none. Those that are not the view's may be among them or
@@ -87,71 +96,69 @@ impl Projection {
         if from == to {
             return Ok(Handled::Done);
         }
-        if from != self.position {
+        let folded = self.fold(from, to, events).await?;
+        let written = folded.write().await;
+        if !matches!(written, Ok(Handled::Done)) {
+            // What is in memory has events that are not in the table.
             self.forget();
         }
-        let mut connection = self.connection.take().await?;
-        let applied = self.try_apply(&mut connection, from, to, events).await;
-        match &applied {
-            Ok(Handled::Done) => self.position = to,
-            // What is in memory has events that are not in the table.
-            Ok(Handled::Elsewhere) | Err(_) => self.forget(),
-        }
-        if applied.is_ok() {
-            self.connection.keep(connection);
-        }
-        applied
+        written
     }
 
-    async fn try_apply<R: Borrow<Recorded>>(
+    /// Folds the events between two positions in memory; they are to be written next.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached or refuses.
+    pub(crate) async fn fold<R: Borrow<Recorded>>(
         &mut self,
-        connection: &mut PgConnection,
         from: u64,
         to: u64,
         events: &[R],
-    ) -> Result<Handled, sqlx::Error> {
-        let (mut touches, mut set_aside) = (Vec::new(), Vec::new());
+    ) -> Result<Folded, sqlx::Error> {
+        if from != self.position {
+            self.forget();
+        }
+        let (mut touches, mut parked) = (Vec::new(), Vec::new());
         for recorded in events.iter().map(Borrow::borrow) {
             match recorded.event() {
                 Ok(event) => touches.extend((self.view.key)(event).map(|key| Touch { key, event, recorded })),
-                Err(error) => set_aside.push(Parked::unread(recorded, error.to_string())),
+                Err(error) => parked.push(Parked::unread(recorded, error.to_string())),
             }
         }
-        self.learn(connection, &touches).await?;
-        let folded = self.rows.fold(&touches, self.parked.get_or_insert_default());
-        set_aside.extend(folded.parked);
-        let checkpoint = self.checkpoint(from, to);
-        let moved = if set_aside.is_empty() {
-            checkpoint.advance(connection, folded.rows).await?
-        } else {
-            let mut tx = connection.begin().await?;
-            let moved = checkpoint.advance(&mut *tx, folded.rows).await?;
-            if moved {
-                park(&mut tx, &self.view, self.generation, &set_aside).await?;
-                tx.commit().await?;
-                let parked = set_aside.into_iter().map(|parked| parked.key);
-                self.parked.get_or_insert_default().extend(parked);
-            }
-            moved
-        };
-        Ok(if moved { Handled::Done } else { Handled::Elsewhere })
+        self.learn(&touches).await?;
+        let known = self.parked.get_or_insert_default();
+        let folded = self.rows.fold(&touches, known);
+        parked.extend(folded.parked);
+        known.extend(parked.iter().map(|parked| parked.key.clone()));
+        self.position = to;
+        Ok(Folded {
+            checkpoint: self.checkpoint(from, to),
+            rows: folded.rows,
+            parked,
+            forgotten: self.forgotten,
+            connection: self.connection.clone(),
+        })
     }
 
-    /// Reads what isn't in memory. It's of this checkpoint if that is still there when the rows are written.
-    async fn learn(
-        &mut self,
-        connection: &mut PgConnection,
-        touches: &[Touch<'_>],
-    ) -> Result<(), sqlx::Error> {
+    /// Whether all that it was folded on is in memory still, and so was written, or will be before it.
+    pub(crate) fn is_current(&self, folded: &Folded) -> bool {
+        folded.forgotten == self.forgotten
+    }
+
+    /// Reads what isn't in memory. It's of this checkpoint if that is there when the rows are written: what is being
+    /// written meanwhile [is in memory](Rows::fold).
+    async fn learn(&mut self, touches: &[Touch<'_>]) -> Result<(), sqlx::Error> {
         let keys: HashSet<Uuid> = touches.iter().map(|touch| touch.key).collect();
         let unknown = self.rows.unknown(&mut keys.into_iter());
         if unknown.is_empty() && self.parked.is_some() {
             return Ok(());
         }
+        let mut connection = self.connection.take().await?;
         if self.parked.is_none() {
-            self.parked = Some(keys_parked(connection, &self.view, self.generation).await?);
+            self.parked = Some(keys_parked(&mut connection, &self.view, self.generation).await?);
         }
-        let found = rows(connection, &self.view, self.generation, &unknown).await?;
+        let found = rows(&mut connection, &self.view, self.generation, &unknown).await?;
+        self.connection.keep(connection);
         self.rows.learn(&unknown, found);
         Ok(())
     }
@@ -187,9 +194,46 @@ impl Projection {
     }
 }
 
+/// A page that is folded: rows that are to be written if the checkpoint stands where it begins.
+pub(crate) struct Folded {
+    checkpoint: Checkpoint,
+    /// As JSON.
+    rows: Vec<(Uuid, String)>,
+    parked: Vec<Parked>,
+    /// How often all in memory had been forgotten.
+    forgotten: u64,
+    connection: Own,
+}
+
+impl Folded {
+    /// Writes it, all or nothing.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached or refuses; nothing is written then.
+    pub(crate) async fn write(self) -> Result<Handled, sqlx::Error> {
+        let Self { checkpoint, rows, parked, connection: own, .. } = self;
+        let mut connection = own.take().await?;
+        let moved = if parked.is_empty() {
+            checkpoint.advance(&mut connection, rows).await?
+        } else {
+            let mut tx = connection.begin().await?;
+            let moved = checkpoint.advance(&mut *tx, rows).await?;
+            if moved {
+                park(&mut tx, &checkpoint.view, checkpoint.generation, &parked).await?;
+                tx.commit().await?;
+            } else {
+                tx.rollback().await?;
+            }
+            moved
+        };
+        own.keep(connection);
+        Ok(if moved { Handled::Done } else { Handled::Elsewhere })
+    }
+}
+
 /// A slice's checkpoint, to be moved if it stands where it's thought to stand.
-struct Checkpoint<'a> {
-    view: &'a Definition,
+struct Checkpoint {
+    view: Definition,
     generation: i32,
     slice: i32,
     edition: i64,
@@ -197,7 +241,7 @@ struct Checkpoint<'a> {
     to: u64,
 }
 
-impl Checkpoint<'_> {
+impl Checkpoint {
     /// Moves it, and writes rows as JSON, if it stands there. Its row's lock is taken first, so of two that do it at
     /// once the second finds it moved.
     async fn advance(
@@ -211,8 +255,8 @@ impl Checkpoint<'_> {
             true => moved.to_owned(),
             false => format!(
                 "WITH moved AS ({moved}), written AS ({} WHERE EXISTS (SELECT FROM moved) {}){} SELECT true FROM moved",
-                insert(self.view, self.generation, 7),
-                or_update(self.view),
+                insert(&self.view, self.generation, 7),
+                or_update(&self.view),
                 if self.view.watched { noted() } else { String::new() }
             ),
         };
@@ -224,7 +268,7 @@ impl Checkpoint<'_> {
             .bind(self.edition)
             .bind(self.slice);
         if !rows.is_empty() {
-            query = bind(query, self.view, rows)?;
+            query = bind(query, &self.view, rows)?;
         }
         Ok(query.fetch_optional(executor).await?.is_some())
     }

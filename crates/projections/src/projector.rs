@@ -1,17 +1,16 @@
 //! Projects the log into one slice of a view, page by page: see [`projection`](crate::projection).
 
 use std::borrow::Borrow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rentstream_infra::feed::Feed;
 use rentstream_infra::log::Recorded;
 use rentstream_infra::parking::Skips;
-use rentstream_infra::reader::{self, Concern, Handled, Handler};
+use rentstream_infra::reader::{self, Concern, Handled, Handler, Page};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::projection::Projection;
+use crate::projection::{Folded, Projection};
 use crate::slices::{Slice, standings};
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
@@ -40,6 +39,9 @@ struct Projector {
 
 impl Handler for Projector {
     type Error = sqlx::Error;
+
+    /// With how it's folded, unless it can't be as a whole.
+    type Ready = (Page, Option<Folded>);
 
     /// Somebody may wait until the view has seen an event that it makes nothing of.
     const PATIENCE: Duration = Duration::from_millis(10);
@@ -79,16 +81,55 @@ impl Handler for Projector {
         }
     }
 
-    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
+    async fn prepare(&self, page: Page) -> Result<Self::Ready, sqlx::Error> {
         let mut projection = self.projection.lock().await;
-        // A reader reads its checkpoint first.
-        let Some(projection) = projection.as_mut() else { return Ok(Handled::Elsewhere) };
-        let handled = apply(projection, (from, to), events).await?;
+        let folded = match projection.as_mut() {
+            Some(projection) if all_read(&page.events) => {
+                Some(projection.fold(page.from, page.to, &page.events).await?)
+            }
+            Some(_) | None => None,
+        };
+        Ok((page, folded))
+    }
+
+    async fn handle(&self, (page, folded): Self::Ready) -> Result<Handled, sqlx::Error> {
+        let Page { from, to, events } = page;
+        let handled = match self.write(folded).await {
+            Some(Err(error)) if !is_about_data(&error) => return Err(error),
+            Some(Ok(handled)) => handled,
+            Some(Err(_)) | None => match self.projection.lock().await.as_mut() {
+                Some(projection) => apply(projection, (from, to), &events).await?,
+                // A reader reads its checkpoint first.
+                None => Handled::Elsewhere,
+            },
+        };
         if handled == Handled::Done {
             self.tables.tell(self.view.name, self.slice, to);
         }
         Ok(handled)
     }
+}
+
+impl Projector {
+    /// Writes what is folded, if it's worth something still. The next page can be folded meanwhile.
+    async fn write(&self, folded: Option<Folded>) -> Option<Result<Handled, sqlx::Error>> {
+        let folded = folded?;
+        if !self.projection.lock().await.as_ref()?.is_current(&folded) {
+            return None;
+        }
+        let written = folded.write().await;
+        if !matches!(written, Ok(Handled::Done))
+            && let Some(projection) = self.projection.lock().await.as_mut()
+        {
+            projection.forget();
+        }
+        Some(written)
+    }
+}
+
+/// Whether this program understands all of them.
+fn all_read(events: &[impl Borrow<Recorded>]) -> bool {
+    events.iter().all(|recorded| recorded.borrow().event().is_ok())
 }
 
 /// Applies a page as [`Projection::apply`] does; the key of a row that can't be stored is parked.
@@ -101,7 +142,7 @@ pub(crate) async fn apply(
     events: &[impl Borrow<Recorded>],
 ) -> Result<Handled, sqlx::Error> {
     // The key of one that can't be read is parked from there on, so what comes before goes in first.
-    if events.iter().any(|recorded| recorded.borrow().event().is_err()) {
+    if !all_read(events) {
         return one_by_one(projection, (from, to), events).await;
     }
     match projection.apply(from, to, events).await {

@@ -21,7 +21,8 @@ pub trait Rows: Send {
     fn unknown(&self, keys: &mut dyn Iterator<Item = Uuid>) -> Vec<Uuid>;
     /// What the table has of these keys, as JSON.
     fn learn(&mut self, keys: &[Uuid], found: HashMap<Uuid, String>);
-    /// Folds events into rows that are known; those of parked keys are set aside.
+    /// Folds events into rows that are known; those of parked keys are set aside. Those rows stay known until the next
+    /// fold, however many they are: on their way to the table, they can't be read there yet.
     fn fold(&mut self, touches: &[Touch<'_>], parked: &HashSet<String>) -> Folded;
     /// Knows nothing any more.
     fn forget(&mut self);
@@ -101,7 +102,7 @@ impl<V: View> Rows for Of<V> {
                 Err(error) => folded.park(&touches, &format!("the row does not write: {error}")),
             }
         }
-        self.shrink();
+        self.shrink(folded.rows.len());
         folded
     }
 
@@ -117,9 +118,10 @@ impl<V: View> Of<V> {
         self.weight -= self.held.insert(key, held).map_or(0, |old| old.weight);
     }
 
-    /// Lets the least used go until the rest is within the budget.
-    fn shrink(&mut self) {
+    /// Lets the least used go until the rest is within the budget, but not so many of those that were used last.
+    fn shrink(&mut self, keep: usize) {
         while self.weight > BUDGET
+            && self.held.len() > keep
             && let Some((_, held)) = self.held.remove_lru()
         {
             self.weight -= held.weight;
@@ -160,5 +162,54 @@ impl Folded {
                 error: if n == 0 { error.to_owned() } else { "its key is parked".to_owned() },
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rentstream_domain::Event;
+    use rentstream_domain::customer::CustomerEvent;
+    use rentstream_infra::log::Recorded;
+
+    use super::*;
+    use crate::fixtures::{CUSTOMER, noon, recorded};
+    use crate::view::Unappliable;
+
+    /// A row weighs two thirds of what is held.
+    struct Heavy;
+
+    impl View for Heavy {
+        const NAME: &'static str = "heavy";
+        const VERSION: i32 = 1;
+        const COLUMNS: &'static [(&'static str, &'static str)] = &[];
+        const INDEXES: &'static [&'static str] = &[];
+        type Row = String;
+
+        fn key(_: &Event) -> Option<Uuid> {
+            None
+        }
+
+        fn apply(_: Option<String>, _: &Event, _: &Recorded) -> Result<String, Unappliable> {
+            Ok("x".repeat(BUDGET / 3 * 2))
+        }
+    }
+
+    #[test]
+    fn rows_are_known_until_the_next_are_folded_and_then_as_far_as_there_is_room() {
+        let (mut rows, recorded) = (Of::<Heavy>::default(), recorded(1));
+        let event = Event::Customer(
+            CUSTOMER,
+            CustomerEvent::PointsDeposited { amount: 1, payment_id: None, at: noon() },
+        );
+        let fold = |keys: &[u128], rows: &mut Of<Heavy>| {
+            let touch = |key: &u128| Touch { key: Uuid::from_u128(*key), event: &event, recorded: &recorded };
+            let touches: Vec<_> = keys.iter().map(touch).collect();
+            assert_eq!(rows.fold(&touches, &HashSet::new()).rows.len(), keys.len());
+        };
+        let unknown = |rows: &Of<Heavy>| rows.unknown(&mut [1, 2, 3].map(Uuid::from_u128).into_iter()).len();
+        fold(&[1, 2], &mut rows);
+        assert_eq!(unknown(&rows), 1, "both, though there's room for one");
+        fold(&[3], &mut rows);
+        assert_eq!(unknown(&rows), 2, "no more than there's room for");
     }
 }

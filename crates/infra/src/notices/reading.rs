@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use crate::log::{Log, Recorded};
 use crate::place::{self, SetAside};
-use crate::reader::{Concern, Handled, Handler};
+use crate::reader::{Concern, Handled, Handler, Page};
 
 pub(super) struct Reader {
     outbox: Outbox,
@@ -26,6 +26,8 @@ impl Reader {
 impl Handler for Reader {
     type Error = sqlx::Error;
 
+    type Ready = Page;
+
     const PATIENCE: Duration = Duration::from_millis(100);
 
     fn name(&self) -> &str {
@@ -36,7 +38,7 @@ impl Handler for Reader {
         let place = place::checkpoint(self.outbox.pool(), self.name()).await?;
         // On an idle shop nothing else is handled.
         if self.set_aside.is_due() {
-            self.handle(place, place, &[]).await?;
+            self.handle(Page { from: place, to: place, events: vec![] }).await?;
         }
         Ok(place)
     }
@@ -48,10 +50,14 @@ impl Handler for Reader {
         }
     }
 
-    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
+    async fn prepare(&self, page: Page) -> Result<Page, sqlx::Error> {
+        Ok(page)
+    }
+
+    async fn handle(&self, Page { from, to, events }: Page) -> Result<Handled, sqlx::Error> {
         let (mut notices, mut parked) = (Vec::new(), Vec::new());
         let again = self.set_aside.readable(self.name()).await?;
-        for recorded in again.iter().chain(events) {
+        for recorded in again.iter().chain(&events) {
             match recorded.event() {
                 Ok(event) => notices.extend(Notice::of(event).map(|notice| (&**recorded, notice))),
                 Err(error) => parked.push((recorded, error.to_string())),

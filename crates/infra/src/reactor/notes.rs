@@ -17,7 +17,7 @@ use super::tasks::{Noted, Task, Tasks};
 use crate::driver::{Driver, Halt, Halted, Look};
 use crate::log::{Recorded, unsigned};
 use crate::place::{self, SetAside};
-use crate::reader::{Concern, Handled, Handler};
+use crate::reader::{Concern, Handled, Handler, Page};
 use crate::store::Context;
 use crate::trace::{self, Cause};
 
@@ -55,6 +55,8 @@ pub(super) enum Note {
 impl<S: Look> Handler for Notes<S> {
     type Error = sqlx::Error;
 
+    type Ready = Page;
+
     /// What somebody else settles in this time, as the command API does with what it has begun, is never
     /// written down.
     const PATIENCE: Duration = Duration::from_millis(100);
@@ -67,7 +69,7 @@ impl<S: Look> Handler for Notes<S> {
         let place = place::checkpoint(self.tasks.pool(), self.name()).await?;
         // On an idle shop nothing else is handled.
         if self.set_aside.is_due() {
-            self.handle(place, place, &[]).await?;
+            self.handle(Page { from: place, to: place, events: vec![] }).await?;
         }
         Ok(place)
     }
@@ -80,18 +82,22 @@ impl<S: Look> Handler for Notes<S> {
         }
     }
 
-    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, sqlx::Error> {
+    async fn prepare(&self, page: Page) -> Result<Page, sqlx::Error> {
+        Ok(page)
+    }
+
+    async fn handle(&self, Page { from, to, events }: Page) -> Result<Handled, sqlx::Error> {
         let mut notes: HashMap<Uuid, Note> = HashMap::new();
         let mut parked: Vec<(&Recorded, String)> = Vec::new();
         let again = self.set_aside.readable(self.name()).await?;
-        for recorded in again.iter().chain(events) {
+        for recorded in again.iter().chain(&events) {
             match recorded.event() {
                 Ok(event) => note(&mut notes, (self.process.wakes)(event), recorded),
                 Err(error) => parked.push((recorded, error.to_string())),
             }
         }
         let now = self.driver.now();
-        let done = self.take_along(&notes, events, now).await;
+        let done = self.take_along(&notes, &events, now).await;
         notes.retain(|subject, _| !done.contains(subject));
         let due = notes.values().filter(|note| matches!(note, Note::Look { due, .. } if *due <= now)).count();
         let mut places = self.places(due);
@@ -121,7 +127,7 @@ impl<S: Look> Handler for Notes<S> {
         }
         for mut task in taken {
             let Some(place) = places.pop() else { break };
-            task.cause = cause(events, unsigned(task.woken_at));
+            task.cause = cause(&events, unsigned(task.woken_at));
             // On a shutdown nobody may take it any more: its lease runs out then.
             let _ = self.hand.send((task, place));
         }

@@ -3,10 +3,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Concern, Gathered, Handled, Handler, REST_AT_MOST, WORK_AT_LEAST, rest, run};
+use super::{Concern, Gathered, Handled, Handler, Page, REST_AT_MOST, WORK_AT_LEAST, leaves_room, rest, run};
 use crate::feed::{Feed, PAGE};
 use crate::log::{Log, Recorded};
 use crate::testing::{deposit, fill, log};
@@ -19,6 +20,10 @@ type Call = (u64, u64, Vec<u64>);
 struct Notes {
     calls: Arc<Mutex<Vec<Call>>>,
     place: Arc<Mutex<u64>>,
+    /// Up to where pages were made ready.
+    prepared: Arc<watch::Sender<u64>>,
+    /// Nothing is handled while it's held.
+    turn: Arc<RwLock<()>>,
 }
 
 const NOW: i64 = 2;
@@ -26,6 +31,8 @@ const SOON: i64 = 3;
 
 impl Handler for Notes {
     type Error = Infallible;
+
+    type Ready = Page;
 
     const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -46,7 +53,13 @@ impl Handler for Notes {
         }
     }
 
-    async fn handle(&self, from: u64, to: u64, events: &[Arc<Recorded>]) -> Result<Handled, Infallible> {
+    async fn prepare(&self, page: Page) -> Result<Page, Infallible> {
+        self.prepared.send_replace(page.to);
+        Ok(page)
+    }
+
+    async fn handle(&self, Page { from, to, events }: Page) -> Result<Handled, Infallible> {
+        let _turn = self.turn.read().await;
         let mut place = self.place.lock().unwrap();
         if *place != from {
             return Ok(Handled::Elsewhere);
@@ -98,7 +111,7 @@ async fn who_is_behind_gathers_a_page_of_its_own_before_it_handles_anything() {
         gathered.take(&Notes::default(), one_urgent_of(PAGE));
         assert!(!gathered.is_due());
     }
-    assert_eq!(gathered.events.len(), 3);
+    assert_eq!(gathered.page.events.len(), 3);
     // The end of the log.
     gathered.take(&Notes::default(), one_urgent_of(1));
     assert!(gathered.is_due());
@@ -151,13 +164,47 @@ async fn a_reader_whose_place_has_moved_reads_on_from_there_and_handles_nothing_
     assert!(calls.windows(2).all(|pair| pair[0].1 == pair[1].0), "{calls:?}");
 }
 
+#[tokio::test]
+async fn the_next_page_is_made_ready_while_one_is_handled_and_handled_only_if_that_is_done() {
+    let (log, notes) = (log().await, Notes::default());
+    let customer = Uuid::now_v7();
+    log.append(deposit(customer, 0, 0)).await.unwrap();
+    let mut prepared = notes.prepared.subscribe();
+    let mut ready = async |position: u64| {
+        let ready = prepared.wait_for(|prepared| *prepared == position);
+        tokio::time::timeout(Duration::from_secs(20), ready).await.expect("it's made ready").unwrap();
+    };
+    let _stop = notes.start(&log).drop_guard();
+    assert_eq!(notes.reached(1).await, [(0, 1, vec![])]);
+
+    let handling = notes.turn.write().await;
+    for version in 1..=2 {
+        log.append(deposit(customer, version, NOW)).await.unwrap();
+        ready(version + 1).await;
+    }
+    drop(handling);
+    assert_eq!(notes.reached(3).await, [(1, 2, vec![2]), (2, 3, vec![3])]);
+
+    let handling = notes.turn.write().await;
+    for version in 3..=4 {
+        log.append(deposit(customer, version, NOW)).await.unwrap();
+        ready(version + 1).await;
+    }
+    // Another replica was quicker with the first of them, and has done more.
+    *notes.place.lock().unwrap() = 5;
+    drop(handling);
+    log.append(deposit(customer, 5, NOW)).await.unwrap();
+    assert_eq!(notes.reached(6).await, [(5, 6, vec![6])]);
+}
+
 #[test]
 fn the_readers_of_a_process_rest_so_that_together_they_leave_room_and_who_is_alone_or_behind_does_not() {
     let (work, processors) = (Duration::from_millis(2), available_parallelism().unwrap().get());
-    assert_eq!(rest(work, 10, 0), Duration::ZERO, "alone");
-    assert_eq!(rest(work, PAGE, 100), Duration::ZERO, "behind");
-    assert_eq!(rest(work, 10, processors), work, "one of the others for each processor");
-    assert_eq!(rest(work, 10, 3 * processors), 3 * work);
-    assert_eq!(rest(Duration::ZERO, 10, processors), WORK_AT_LEAST, "to look costs something, too");
-    assert_eq!(rest(Duration::from_secs(1), 10, processors), REST_AT_MOST);
+    assert!(!leaves_room(10, 0), "alone");
+    assert!(!leaves_room(PAGE, 100), "behind");
+    assert!(leaves_room(10, 1));
+    assert_eq!(rest(work, processors), work, "one of the others for each processor");
+    assert_eq!(rest(work, 3 * processors), 3 * work);
+    assert_eq!(rest(Duration::ZERO, processors), WORK_AT_LEAST, "to look costs something, too");
+    assert_eq!(rest(Duration::from_secs(1), processors), REST_AT_MOST);
 }
