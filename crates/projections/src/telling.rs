@@ -19,7 +19,8 @@ use crate::slices::Slice;
 
 /// Where Postgres tells it.
 pub(crate) const CHANNEL: &str = "rentstream_view";
-/// Between two messages to other processes it rests as long as the first took, and no longer than this.
+/// Between two times that it tells other processes of several views it rests as long as the first took, and no longer
+/// than this. Who projects one view tells at once.
 const REST: Duration = Duration::from_millis(2);
 
 /// Tells it, and knows what was told; cheap to clone.
@@ -121,11 +122,13 @@ impl Teller {
                 .into_iter()
                 .map(|((view, slice), position)| format!("{} {}", message(view, slice, position), self.id))
                 .collect();
-            let began = Instant::now();
+            let (began, several) = (Instant::now(), messages.len() > 1);
             if let Err(error) = notify(&self.connection, messages).await {
                 debug!(%error, "Other processes could not be told how far the views are; they look");
             }
-            tokio::time::sleep(began.elapsed().min(REST)).await;
+            if several {
+                tokio::time::sleep(began.elapsed().min(REST)).await;
+            }
         }
     }
 
