@@ -63,6 +63,28 @@ impl View for Deposits {
 
 const DEPOSITS: Definition = Definition::of::<Deposits>();
 
+/// How many events touch a customer, for who watches.
+struct Counts;
+
+impl View for Counts {
+    const NAME: &'static str = "counts";
+    const VERSION: i32 = 1;
+    const COLUMNS: &'static [(&'static str, &'static str)] = &[];
+    const INDEXES: &'static [&'static str] = &[];
+    const WATCHED: bool = true;
+    type Row = u64;
+
+    fn key(event: &Event) -> Option<Uuid> {
+        event.customer_id().map(|customer| customer.0)
+    }
+
+    fn apply(row: Option<u64>, _: &Event, _: &Recorded) -> Result<u64, Unappliable> {
+        Ok(row.unwrap_or_default() + 1)
+    }
+}
+
+const COUNTS: Definition = Definition::of::<Counts>();
+
 async fn log_and_tables() -> (Log, Tables) {
     let (postgres, name) = (servers::postgres().await, Uuid::new_v4().simple().to_string());
     let database = format!("log_{name}");
@@ -144,8 +166,12 @@ fn by(reason: &str) -> By {
 }
 
 fn project(log: &Log, tables: &Tables) -> CancellationToken {
+    project_one(DEPOSITS, log, tables)
+}
+
+fn project_one(view: Definition, log: &Log, tables: &Tables) -> CancellationToken {
     let stop = CancellationToken::new();
-    tokio::spawn(sharing::run(DEPOSITS, Source::start(log.clone(), None), tables.clone(), stop.clone()));
+    tokio::spawn(sharing::run(view, Source::start(log.clone(), None), tables.clone(), stop.clone()));
     stop
 }
 
@@ -204,6 +230,30 @@ async fn a_page_is_folded_anew_where_the_one_before_it_could_not_be_written_as_i
     assert_eq!(row(&tables, refused).await, None);
     assert_eq!(row(&tables, sound).await, Some(vec![1, 2, 3]));
     assert_eq!(row(&tables, new).await, Some(vec![4]));
+}
+
+#[tokio::test]
+async fn what_a_page_changed_is_noted_for_a_hundred_thousand_positions_and_a_tenth_more() {
+    let (log, tables) = log_and_tables().await;
+    let _stop = project_one(COUNTS, &log, &tables).drop_guard();
+    let customer = Uuid::now_v7();
+    for version in (0..120_000).step_by(5_000) {
+        let events = (0..5_000).flat_map(|n| deposit(customer, version + n, 1).events).collect();
+        log.append(Append { events, ..deposit(customer, version, 1) }).await.unwrap();
+        projected(&tables, version + 5_000).await;
+    }
+    let (oldest, last): (i64, i64) = sqlx::query_as("SELECT min(position), max(position) FROM changes")
+        .fetch_one(tables.pool())
+        .await
+        .unwrap();
+    assert_eq!(last, 120_000);
+    assert!((10_000..=22_000).contains(&oldest), "{oldest}");
+    let noted: i64 = sqlx::query_scalar("SELECT count(*) FROM changes WHERE keys = ARRAY[$1]")
+        .bind(customer)
+        .fetch_one(tables.pool())
+        .await
+        .unwrap();
+    assert!(noted >= 20, "{noted}");
 }
 
 #[tokio::test]
