@@ -240,10 +240,9 @@ async fn read<H: Handler>(
             Next::Idle if checkpoint().await? != reading.gathered.page.from => return Ok(()),
             Next::Idle => reading.next().await?,
             Next::Due(due) => {
-                *wait = RETRY;
                 let (began, found, others) = (due.began, due.found, reading.feed.others());
                 let handled = due.handle(handler);
-                if leaves_room(found, others) {
+                let next = if leaves_room(found, others) {
                     if !handled.await? {
                         return Ok(());
                     }
@@ -263,7 +262,9 @@ async fn read<H: Handler>(
                             false => return Ok(()),
                         },
                     }
-                }
+                };
+                *wait = RETRY;
+                next
             }
         }
     }

@@ -14,7 +14,7 @@ const BYTES: usize = 1 << 20;
 /// The same while the log grows: an order waits for as long as they take.
 const BYTES_BESIDE: usize = 64 << 10;
 /// How many times as long as it works a load rests while the log grows.
-const REST: u32 = 4;
+const REST: u32 = 6;
 /// However long its work took, for that is also what others took meanwhile, no longer than this.
 const REST_AT_MOST: Duration = Duration::from_millis(100);
 /// How often it looks whether the log has grown, and how long that counts.

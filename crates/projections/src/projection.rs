@@ -114,7 +114,7 @@ impl Projection {
         from: u64,
         to: u64,
         events: &[R],
-    ) -> Result<Folded, sqlx::Error> {
+    ) -> Result<Unwritten, sqlx::Error> {
         if from != self.position {
             self.forget();
         }
@@ -131,7 +131,7 @@ impl Projection {
         parked.extend(folded.parked);
         known.extend(parked.iter().map(|parked| parked.key.clone()));
         self.position = to;
-        Ok(Folded {
+        Ok(Unwritten {
             checkpoint: self.checkpoint(from, to),
             rows: folded.rows,
             parked,
@@ -141,8 +141,8 @@ impl Projection {
     }
 
     /// Whether all that it was folded on is in memory still, and so was written, or will be before it.
-    pub(crate) fn is_current(&self, folded: &Folded) -> bool {
-        folded.forgotten == self.forgotten
+    pub(crate) fn is_current(&self, page: &Unwritten) -> bool {
+        page.forgotten == self.forgotten
     }
 
     /// Reads what isn't in memory. It's of this checkpoint if that is there when the rows are written: what is being
@@ -195,7 +195,7 @@ impl Projection {
 }
 
 /// A page that is folded: rows that are to be written if the checkpoint stands where it begins.
-pub(crate) struct Folded {
+pub(crate) struct Unwritten {
     checkpoint: Checkpoint,
     /// As JSON.
     rows: Vec<(Uuid, String)>,
@@ -205,7 +205,7 @@ pub(crate) struct Folded {
     connection: Own,
 }
 
-impl Folded {
+impl Unwritten {
     /// Writes it, all or nothing.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use rentstream_infra::reader::{self, Concern, Handled, Handler, Page};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::projection::{Folded, Projection};
+use crate::projection::{Projection, Unwritten};
 use crate::slices::{Slice, standings};
 use crate::tables::{Generation, Tables};
 use crate::view::Definition;
@@ -41,7 +41,7 @@ impl Handler for Projector {
     type Error = sqlx::Error;
 
     /// With how it's folded, unless it can't be as a whole.
-    type Ready = (Page, Option<Folded>);
+    type Ready = (Page, Option<Unwritten>);
 
     /// Somebody may wait until the view has seen an event that it makes nothing of.
     const PATIENCE: Duration = Duration::from_millis(10);
@@ -112,7 +112,7 @@ impl Handler for Projector {
 
 impl Projector {
     /// Writes what is folded, if it's worth something still. The next page can be folded meanwhile.
-    async fn write(&self, folded: Option<Folded>) -> Option<Result<Handled, sqlx::Error>> {
+    async fn write(&self, folded: Option<Unwritten>) -> Option<Result<Handled, sqlx::Error>> {
         let folded = folded?;
         if !self.projection.lock().await.as_ref()?.is_current(&folded) {
             return None;
