@@ -312,25 +312,3 @@ async fn a_watcher_that_does_not_keep_up_gets_the_newest_of_what_it_missed() {
         assert_eq!(&rows[row["rental_id"].as_str().unwrap()], row);
     }
 }
-
-#[tokio::test]
-async fn what_is_noted_for_watchers_is_forgotten_when_it_is_old_and_not_before() {
-    let world = World::up(&[]).await;
-    let (minji, ebook) = (world.customer("Min-ji").await, world.item(ebook()).await);
-    world.settle().await;
-    for position in [-200_000_i64, -100_000, -1] {
-        let note = "INSERT INTO changes (view, generation, position, slice, keys)
-             SELECT name, generation, $1, 0, '{}' FROM views WHERE name = 'customer-history' AND state = 'serving'";
-        sqlx::query(note).bind(position).execute(world.views_pool()).await.unwrap();
-    }
-    world.rent(&minji, ebook).await;
-    let head = world.settle().await;
-    let noted = "SELECT position FROM changes WHERE view = 'customer-history' ORDER BY position";
-    let noted: Vec<i64> = sqlx::query_scalar(noted).fetch_all(world.views_pool()).await.unwrap();
-    assert_eq!(
-        noted.first(),
-        Some(&-1),
-        "who looked within the last 100,000 events can still tell: {noted:?}"
-    );
-    assert!(noted.last().is_some_and(|last| last.unsigned_abs() <= head && *last > 0), "{noted:?}");
-}
