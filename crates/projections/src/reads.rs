@@ -9,14 +9,13 @@ use chrono::{DateTime, Utc};
 use rentstream_domain::CustomerId;
 use rentstream_infra::clock::Clock;
 use rentstream_infra::http::Problem;
-use rentstream_infra::keys::{self, Key, Keys};
+use rentstream_infra::keys::{self, Keys};
 use rentstream_infra::log::{Log, unsigned};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
@@ -161,9 +160,6 @@ impl<T: JsonSchema> JsonSchema for Opened<T> {
     }
 }
 
-/// Keys that were asked for.
-pub(crate) type AskedKeys = JoinHandle<Result<HashMap<CustomerId, Key>, sqlx::Error>>;
-
 /// Whose an answer is.
 #[derive(Deserialize)]
 struct Whose {
@@ -178,27 +174,16 @@ impl Reads {
         &self,
         rows: impl IntoIterator<Item = (P, T)>,
     ) -> Vec<(P, Opened<T>)> {
-        self.opened_by(rows, None).await
-    }
-
-    /// As [`Reads::opened`], by keys that were asked for in time.
-    pub(crate) async fn opened_by<P, T: Serialize>(
-        &self,
-        rows: impl IntoIterator<Item = (P, T)>,
-        asked: Option<AskedKeys>,
-    ) -> Vec<(P, Opened<T>)> {
         let mut rows: Vec<_> = rows.into_iter().map(|(place, row)| (place, Opened::of(&row))).collect();
         let sealed = rows.iter_mut().map(|(_, row)| row).filter(|row| keys::sealed_in(row.text.get()));
         let sealed: Vec<_> = sealed.map(|row| (row.whose(), row)).collect();
         if sealed.is_empty() {
             return rows;
         }
-        let asked = asked.unwrap_or_else(|| {
-            let customers: HashSet<_> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
-            self.ask_for_keys(customers.into_iter().collect())
-        });
-        let found = asked.await.unwrap_or(Err(sqlx::Error::WorkerCrashed));
-        let keys = found.unwrap_or_else(|error| {
+        let customers: HashSet<CustomerId> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
+        let customers: Vec<_> = customers.into_iter().collect();
+        let found = tokio::time::timeout(OPEN_WITHIN, Keys::of(&self.log).find_all(&customers)).await;
+        let keys = found.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
             warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
             HashMap::new()
         });
@@ -207,15 +192,6 @@ impl Reads {
             row.text = RawValue::from_string(opened).unwrap_or_default();
         }
         rows
-    }
-
-    /// Asks for customers' keys, which are found while something else is. Whoever is forgotten by now has none.
-    pub(crate) fn ask_for_keys(&self, customers: Vec<CustomerId>) -> AskedKeys {
-        let keys = Keys::of(&self.log);
-        tokio::spawn(async move {
-            let found = tokio::time::timeout(OPEN_WITHIN, keys.find_all(&customers)).await;
-            found.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-        })
     }
 
     /// One row, opened; see [`Reads::opened`].

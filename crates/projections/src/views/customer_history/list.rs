@@ -64,15 +64,13 @@ pub(super) async fn list(
     let status = one_of("status", asked.status, &Rental::STATUSES)?;
     let part = Part { customer, status, limit, before };
     let as_of = asked.as_of.as_deref().map(Moment::parse).transpose()?;
-    // Hardly any history has nothing to be opened. Meanwhile the view may have to be waited for, and the rows are found.
-    let keys = reads.ask_for_keys(vec![customer]);
     reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
     let found = match &as_of {
         None => now(&reads, &part).await?,
         Some(moment) => moment.find(&reads, &part).await?,
     };
     let rows = found.rows.into_iter().map(|(place, row)| (place, Shown::from(row)));
-    let page = page(reads.opened_by(rows, Some(keys)).await, limit).degraded(found.degraded_since);
+    let page = page(reads.opened(rows).await, limit).degraded(found.degraded_since);
     let as_of = as_of.map(|_| found.seen);
     Ok(Positioned(found.seen, History { page, as_of }))
 }
