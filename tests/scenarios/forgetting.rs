@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use rentstream_infra::http::auth::Role;
 use rentstream_tests::World;
 use rentstream_tests::shop::{HOME, book, card};
@@ -80,6 +81,33 @@ async fn a_forgotten_customer_is_known_to_nobody_while_the_money_facts_stay() {
         .await
         .refused(410, "customer-forgotten");
     world.check_at_rest().await;
+}
+
+#[tokio::test]
+async fn a_read_that_waits_while_somebody_is_forgotten_does_not_tell_who_it_was() {
+    let world = World::up(&[]).await;
+    let (id, token) = hildegard(&world).await;
+    journey(&world, id, &token).await;
+    let forgetting = world.head().await + 1;
+    let began: DateTime<Utc> =
+        sqlx::query_scalar("SELECT now()").fetch_one(world.views_pool()).await.unwrap();
+    // Whoever waits looks now and then where the view is.
+    let looked = "SELECT query_start FROM pg_stat_activity WHERE datname = current_database()
+         AND query LIKE 'SELECT position FROM serving WHERE name%' AND query_start > $1";
+    let waits = || async {
+        let looked = sqlx::query_scalar::<_, DateTime<Utc>>(looked).bind(began);
+        looked.fetch_optional(world.views_pool()).await.unwrap()
+    };
+    let path = format!("/v1/customers/{id}/rentals");
+    let read = async { world.get(&path).by(&token).after(forgetting).await };
+    let forget = async {
+        world.until("the read waits", waits).await;
+        world.ask(reqwest::Method::DELETE, &format!("/v1/customers/{id}")).by(&token).await.expect(202)
+    };
+    let (history, _) = tokio::join!(read, forget);
+    let rental = history.expect(200).items()[0].clone();
+    assert_eq!(rental["status"], "cancelled");
+    assert_eq!((&rental["delivery"]["address"], &rental["reason"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]
