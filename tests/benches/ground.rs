@@ -9,6 +9,7 @@ use rentstream_infra::settings::Crash;
 use sqlx::{Connection, Executor, PgConnection, Row};
 use tokio::sync::OnceCell;
 
+use crate::machine::Disk;
 use crate::read_side::filling::Past;
 
 /// pgbench with 256 clients needs more connections than the program does. All else is as the program has it.
@@ -20,6 +21,7 @@ const CONNECTIONS: u32 = 16;
 pub(crate) struct Ground {
     postgres: Postgres,
     folder: PathBuf,
+    disk: Disk,
     /// pgbench's own best number of clients.
     pub(crate) best: OnceCell<usize>,
     /// A log of 100,000 rentals that were brought, which sections only read.
@@ -34,9 +36,10 @@ impl Ground {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
         remove(&folder)?;
         std::fs::create_dir_all(&folder)?;
+        let disk = Disk::of(&folder)?;
         let postgres = start_postgres_with(&folder.join("postgres"), SETTINGS).await?;
         let (best, past, long_past) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Ok(Self { postgres, folder, best, past, long_past })
+        Ok(Self { postgres, folder, disk, best, past, long_past })
     }
 
     /// The run's own folder.
@@ -63,9 +66,11 @@ impl Ground {
         self.execute(&format!(r#"DROP DATABASE "{name}" WITH (FORCE)"#)).await
     }
 
-    /// Brings Postgres to rest before a phase: what was written before is on the disk.
+    /// Brings Postgres to rest before a phase, and the disk: what was written before is on it, and it has nothing to do
+    /// with what was dropped.
     pub(crate) async fn rest(&self) -> Result<()> {
-        self.execute("CHECKPOINT").await
+        self.execute("CHECKPOINT").await?;
+        self.disk.rest().await
     }
 
     /// One of Postgres' settings.

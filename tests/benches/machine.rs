@@ -1,8 +1,8 @@
 //! What the figures were taken on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -11,6 +11,10 @@ use crate::ground::Ground;
 
 /// Writes that are synced to know the disk.
 const SYNCS: usize = 200;
+/// A disk whose syncs take more than so many times as long as they may is not at rest.
+const RESTLESS: u32 = 2;
+/// How long it's waited for.
+const REST: Duration = Duration::from_secs(30);
 
 fn said_by(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output();
@@ -97,6 +101,13 @@ impl Wanted {
 
 /// Microseconds that it takes to write a page and sync it, half of the time.
 fn synced(folder: &Path) -> Result<u128> {
+    let mut times = syncs(folder)?;
+    times.sort_unstable();
+    Ok(times[SYNCS / 2].as_micros())
+}
+
+/// How long it takes to write a page and sync it, one after the other.
+fn syncs(folder: &Path) -> Result<Vec<Duration>> {
     use std::io::Write;
     let path = folder.join("synced");
     let mut file = std::fs::File::create(&path).context("write to the disk")?;
@@ -105,9 +116,35 @@ fn synced(folder: &Path) -> Result<u128> {
         let began = Instant::now();
         file.write_all(&[0; 8192])?;
         file.sync_data()?;
-        times.push(began.elapsed().as_micros());
+        times.push(began.elapsed());
     }
     std::fs::remove_file(&path)?;
-    times.sort_unstable();
-    Ok(times[SYNCS / 2])
+    Ok(times)
+}
+
+/// The disk, as it is with nothing else to do.
+pub(crate) struct Disk {
+    folder: PathBuf,
+    /// What its syncs take then, together.
+    rested: Duration,
+}
+
+impl Disk {
+    /// A disk that is at rest now.
+    pub(crate) fn of(folder: &Path) -> Result<Self> {
+        Ok(Self { folder: folder.to_owned(), rested: syncs(folder)?.iter().sum() })
+    }
+
+    /// Waits until it is so again, within bounds: for a while it has to do with what was dropped before.
+    pub(crate) async fn rest(&self) -> Result<()> {
+        let began = Instant::now();
+        while syncs(&self.folder)?.iter().sum::<Duration>() > self.rested * RESTLESS {
+            if began.elapsed() > REST {
+                eprintln!("the disk has not come to rest within {} s", REST.as_secs());
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
 }

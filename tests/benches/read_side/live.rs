@@ -77,9 +77,9 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     part.text(&format!(
         "{HISTORY} with {} rows, kept in process by `upkeep::keep` as `rentstream project` does, while {} events more are \
          committed at once, after {} at the beginning; rentals of {BROUGHT} events, {BROUGHT_HISTORY} of which change a \
-         row. Behind: the projector starts when they are there, and reads the log itself. Live: it's there before, the \
-         relay publishes them and it reads the stream, and the log where it is slower than its window; from the commit to \
-         the checkpoint at the log's head. Beside it stock cqrs-es, `GenericQuery` with postgres-es's view repository, is \
+         row. Behind: the projector starts when they are there, and reads the log itself. Live: it's there before and \
+         follows the stream, to which the relay publishes them; as the stream is then far behind the log, it reads on in \
+         the log. From the commit to the checkpoint at the log's head. Beside it stock cqrs-es, `GenericQuery` with postgres-es's view repository, is \
          given the last of the same events one by one for {} s, each folded by the same code into a row of its own table. \
          Per second; the ratio is of events that change a row.",
         figure(BEFORE as f64),
@@ -102,7 +102,7 @@ pub(crate) async fn run(ground: &Ground) -> Result<Part> {
     };
     part.table(
         &["", "events of the log", "that change a row", "stock GenericQuery", "÷ stock", "reach"],
-        &[row("behind, from the log", &behind), row("live, through relay and stream", &live)],
+        &[row("behind, from the log", &behind), row("live, while the relay publishes them", &live)],
     );
     Ok(part)
 }

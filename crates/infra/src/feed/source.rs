@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
+use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
 use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,6 +22,9 @@ use super::window::Window;
 use crate::log::{Log, Recorded, pause};
 use crate::relay::Mirror;
 
+/// Events that the stream may be behind the log. Of more the log's own pages are read sooner: who publishes them one by one
+/// has as much to do with each as who projects it.
+pub(super) const LATE: u64 = 4 * PAGE as u64;
 /// A silent stream is checked against the log this often: it may be the relay that stands still.
 const SILENCE: Duration = Duration::from_millis(500);
 /// How often the log is looked at without the stream when no wake-up came.
@@ -97,7 +101,8 @@ async fn begin(log: &Log, stop: &CancellationToken) -> End {
     loop {
         match log.head().await {
             Ok(last) => {
-                return End { last, live: None, opening: None, tried: None, pause: TRY, wanted: last };
+                let woken = log.woken();
+                return End { last, woken, live: None, opening: None, tried: None, pause: TRY, wanted: last };
             }
             Err(error) => debug!(%error, "The log's head can't be read yet"),
         }
@@ -108,6 +113,8 @@ async fn begin(log: &Log, stop: &CancellationToken) -> End {
 /// The log's end as far as it was read.
 struct End {
     last: u64,
+    /// Where the log is, as it's told.
+    woken: watch::Receiver<u64>,
     live: Option<Live>,
     /// What is being tried to go on from the stream.
     opening: Option<AbortOnDropHandle<Result<Live, String>>>,
@@ -165,6 +172,11 @@ impl End {
         mut live: Live,
         log: &Log,
     ) -> Result<Option<Vec<Recorded>>, sqlx::Error> {
+        if let Some(head) = far_ahead(&mut self.woken, self.last) {
+            debug!(position = self.last, head, "The stream is far behind the log");
+            self.wanted = head;
+            return Ok(None);
+        }
         let mut page = Vec::new();
         while page.len() < PAGE {
             let message = if page.is_empty() {
@@ -231,8 +243,8 @@ impl End {
         self.tried = Some(Instant::now());
         let context =
             jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(2)).build(client.clone());
-        let (log, position, wanted) = (log.clone(), self.last, self.wanted);
-        let opening = tokio::spawn(async move { open(&context, &log, position, wanted).await });
+        let (log, inbox, position, wanted) = (log.clone(), client.new_inbox(), self.last, self.wanted);
+        let opening = tokio::spawn(async move { open(&context, inbox, &log, position, wanted).await });
         self.opening = Some(AbortOnDropHandle::new(opening));
     }
 
@@ -255,7 +267,20 @@ impl End {
     }
 }
 
-async fn open(context: &jetstream::Context, log: &Log, position: u64, wanted: u64) -> Result<Live, String> {
+/// Where the log is, if that was told since it was last asked, and a stream that has got to `last` is far behind it.
+/// What was told long ago may be of before the log was restored.
+pub(super) fn far_ahead(woken: &mut watch::Receiver<u64>, last: u64) -> Option<u64> {
+    let is_news = woken.has_changed().unwrap_or(false);
+    is_news.then(|| *woken.borrow_and_update()).filter(|head| *head > last + LATE)
+}
+
+async fn open(
+    context: &jetstream::Context,
+    inbox: String,
+    log: &Log,
+    position: u64,
+    wanted: u64,
+) -> Result<Live, String> {
     let mirror = Mirror::open(context).await?;
     if position + 1 < mirror.first_position() {
         return Err(format!("the stream begins at {}", mirror.first_position()));
@@ -267,7 +292,8 @@ async fn open(context: &jetstream::Context, log: &Log, position: u64, wanted: u6
     mirror.compare(log).await.map_err(|error| error.to_string())?;
     let config = OrderedConfig {
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position + 1 - mirror.base },
-        filter_subject: "rentstream.>".to_owned(),
+        // Pushed, not pulled: whoever pulls has to ask again for every few hundred.
+        deliver_subject: inbox,
         ..OrderedConfig::default()
     };
     let consumer: Consumer<OrderedConfig> =

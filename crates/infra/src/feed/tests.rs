@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::source::TRY;
+use super::source::{LATE, TRY, far_ahead};
 use super::{Feed, Found, PAGE, Source};
 use crate::log::{Log, Recorded};
 use crate::relay::{self, Mirror, STREAM};
@@ -263,6 +264,48 @@ async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
 
 async fn stream_position(context: &jetstream::Context) -> u64 {
     Mirror::open(context).await.unwrap().position()
+}
+
+#[tokio::test]
+async fn a_burst_is_read_from_the_log_while_the_stream_is_filled() {
+    let (log, source, context, position, _servers) = without_relay().await;
+    let mut feed = source.feed();
+    // Never silent, and never there in time.
+    let relaying = async {
+        let (mut at, mut pace) = (position, tokio::time::interval(TRY / 5));
+        loop {
+            pace.tick().await;
+            for event in log.page(at, 1).await.unwrap() {
+                forge(&context, serde_json::to_vec(&event).unwrap()).await;
+                at += 1;
+            }
+        }
+    };
+    let reading = async {
+        fill(&log, LATE + PAGE as u64).await;
+        let head = log.head().await.unwrap();
+        (head, read_to(&mut feed, position, head).await)
+    };
+    let reading = tokio::time::timeout(Duration::from_secs(30), reading);
+    tokio::select! {
+        () = relaying => {}
+        read = reading => {
+            let (head, read) = read.expect("the log is read");
+            assert_eq!(read, truth(&log, position, head).await);
+        }
+    }
+}
+
+#[test]
+fn only_what_was_just_told_of_the_log_makes_a_stream_late() {
+    let (log, mut woken) = watch::channel(0);
+    assert_eq!(far_ahead(&mut woken, 0), None);
+    log.send_replace(LATE);
+    assert_eq!(far_ahead(&mut woken, 0), None);
+    log.send_replace(LATE + 1);
+    assert_eq!(far_ahead(&mut woken, 0), Some(LATE + 1));
+    // It has been restored to an earlier moment since, for all that is known.
+    assert_eq!(far_ahead(&mut woken, 0), None);
 }
 
 #[tokio::test]
