@@ -23,8 +23,9 @@ use crate::log::{Log, Recorded, pause};
 use crate::relay::Mirror;
 
 /// Events that the stream may be behind the log. Of more the log's own pages are read sooner: who publishes them one by one
-/// has as much to do with each as who projects it.
-pub(super) const LATE: u64 = 4 * PAGE as u64;
+/// has as much to do with each as who projects it. It's more than a busy shop writes in a second, so what orders leave behind
+/// in a bad moment is no burden for their Postgres, too.
+pub(super) const LATE: u64 = 16 * PAGE as u64;
 /// A silent stream is checked against the log this often: it may be the relay that stands still.
 const SILENCE: Duration = Duration::from_millis(500);
 /// How often the log is looked at without the stream when no wake-up came.
