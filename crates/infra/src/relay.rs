@@ -296,13 +296,14 @@ impl Publisher<'_> {
     }
 }
 
-/// `rentstream.<slice>.<aggregate>.<id>.<Event>`.
+/// `rentstream.<slice>.<aggregate>.<Event>`. Without the aggregate's id: the server keeps all subjects of a stream in its
+/// memory, which would grow with each rental, and nobody can do anything with one event of one aggregate.
 fn subject(recorded: &Recorded) -> String {
     let customer = recorded.event().ok().and_then(Event::customer_id);
     let key =
         customer.map_or_else(|| recorded.aggregate_id.parse().unwrap_or_default(), |customer| customer.0);
-    let Recorded { aggregate_type, aggregate_id, event_type, .. } = recorded;
-    format!("rentstream.{}.{aggregate_type}.{aggregate_id}.{event_type}", slice(key))
+    let Recorded { aggregate_type, event_type, .. } = recorded;
+    format!("rentstream.{}.{aggregate_type}.{event_type}", slice(key))
 }
 
 /// The slice of the views' key space that a key is in, below [`SLICES`]. It must never change: readers share

@@ -14,6 +14,8 @@ use crate::log::{Log, Recorded, signed};
 
 /// A new stream begins this many events before the log's head; older ones are read from Postgres.
 const BACKLOG: u64 = 100_000;
+/// What the stream takes: [`subject`](super::subject)s, and those of before, which named the aggregate's id too.
+const SUBJECTS: &str = "rentstream.>";
 /// JetStream keeps events for two weeks at most; older ones are read from Postgres.
 const MAX_AGE: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -162,8 +164,9 @@ impl Mirror {
         let Kept { max_bytes, replicas } = kept;
         possible(info, kept)?;
         let mut config = info.config.clone();
-        if (config.max_bytes, config.num_replicas) != (max_bytes, replicas) {
-            (config.max_bytes, config.num_replicas) = (max_bytes, replicas);
+        let subjects = vec![SUBJECTS.to_owned()];
+        if (config.max_bytes, config.num_replicas, &config.subjects) != (max_bytes, replicas, &subjects) {
+            (config.max_bytes, config.num_replicas, config.subjects) = (max_bytes, replicas, subjects);
             context.update_stream(config).await.map_err(|error| refused(&error, kept))?;
             info!(max_bytes, replicas, "The stream {STREAM} is kept so from now on");
         }
@@ -178,7 +181,7 @@ impl Mirror {
             description: Some(format!(
                 "The mirror of Rentstream's log; position = sequence + base; base={base}"
             )),
-            subjects: vec!["rentstream.*.*.*.*".to_owned()],
+            subjects: vec![SUBJECTS.to_owned()],
             storage: StorageType::File,
             max_bytes,
             num_replicas: replicas,

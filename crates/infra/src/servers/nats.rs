@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::process::{self, Launch, POLL, Process};
+use super::syncing::keep_synced;
 use super::{ServerError, binaries, files, ports};
 
 const SERVER: &str = "nats-server";
@@ -35,6 +37,7 @@ const STORE: &str = "8GB";
 pub struct Nats {
     process: Process,
     port: u16,
+    _synced: AbortOnDropHandle<()>,
 }
 
 /// Starts nats-server on the store in `folder`, which is made if missing. Returns once it greets clients.
@@ -85,7 +88,7 @@ async fn start(folder: &Path, demanded: Option<u16>) -> Result<Nats, ServerError
             log: &log,
         })
         .await?;
-        let nats = Nats { process, port };
+        let nats = Nats { process, port, _synced: keep_synced(store(&folder)) };
         let Err(error) = nats.until_ready(&name).await else {
             ports::keep(&port_file, port)?;
             return Ok(nats);
@@ -119,8 +122,13 @@ fn configuration(folder: &Path, port: u16, name: &str) -> String {
          \x20 max_file_store: {STORE}\n\
          }}\n",
         pid_file = quoted(&folder.join("nats.pid")),
-        store = quoted(&folder.join("jetstream")),
+        store = quoted(&store(folder)),
     )
+}
+
+/// Where its streams are.
+fn store(folder: &Path) -> PathBuf {
+    folder.join("jetstream")
 }
 
 fn quoted(path: &Path) -> String {

@@ -34,7 +34,7 @@ const STOP: Duration = Duration::from_secs(60);
 /// How often another port is chosen when someone was quicker.
 const PORTS: usize = 5;
 
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 14] = [
     ("listen_addresses", "127.0.0.1"),
     ("unix_socket_directories", ""),
     ("max_connections", "200"),
@@ -44,6 +44,12 @@ const SETTINGS: [(&str, &str); 10] = [
     // After a quiet hour its files would be thrown away, and under the next load each 16 MB of it wait for a new one to be
     // filled: all commits of that moment do. So they stay.
     ("min_wal_size", "1GB"),
+    // Changed pages go to the disk little by little, by a process of their own. Else the system has half a minute's worth of
+    // them written together, and all commits of that moment wait behind them.
+    ("backend_flush_after", "256kB"),
+    ("bgwriter_delay", "10ms"),
+    ("bgwriter_lru_maxpages", "1000"),
+    ("bgwriter_lru_multiplier", "8"),
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
     ("log_checkpoints", "off"),
