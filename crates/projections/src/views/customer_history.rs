@@ -49,18 +49,17 @@ pub struct Row {
     changes: Vec<Change>,
     ordered: Option<Ordered>,
     times: Times,
+    #[serde(skip_serializing_if = "Option::is_none")]
     rejected_for: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cancelled_for: Option<Sealed>,
     payment: Option<Payment>,
     delivery: Option<Delivery>,
 }
 
-/// An event that is in the row, and the status after it.
+/// The position of an event that is in the row, and the status after it. Without names, as each row has ten of them or more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Change {
-    position: u64,
-    status: Option<String>,
-}
+struct Change(u64, Option<String>);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Ordered {
@@ -122,7 +121,7 @@ struct Delivery {
 
 impl View for CustomerHistory {
     const NAME: &'static str = "customer-history";
-    const VERSION: i32 = 2;
+    const VERSION: i32 = 3;
     const COLUMNS: &'static [(&'static str, &'static str)] = &[
         ("customer_id", "uuid"),
         ("status", "text"),
@@ -184,7 +183,7 @@ impl View for CustomerHistory {
             Event::Customer(..) | Event::Stock(..) => {}
         }
         row.changed_position = recorded.position;
-        row.changes.push(Change { position: recorded.position, status: row.status.clone() });
+        row.changes.push(Change(recorded.position, row.status.clone()));
         Ok(row)
     }
 }

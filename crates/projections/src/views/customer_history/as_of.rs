@@ -118,9 +118,9 @@ async fn rows_of(
              SELECT h.key, h.requested_position, h.row::json->'changes' AS changes FROM customer_history h
              WHERE h.customer_id = $1 AND h.requested_position < $2 AND h.requested_position <= $5
                  AND ($3::text IS NULL OR $3 = (
-                     SELECT c.change->>'status' FROM json_array_elements(h.row::json->'changes')
+                     SELECT c.change->>1 FROM json_array_elements(h.row::json->'changes')
                          WITH ORDINALITY AS c (change, n)
-                     WHERE (c.change->>'position')::bigint <= $5 ORDER BY c.n DESC LIMIT 1
+                     WHERE (c.change->>0)::bigint <= $5 ORDER BY c.n DESC LIMIT 1
                  ))
              ORDER BY h.requested_position DESC LIMIT $4
          ) r ON true
@@ -143,7 +143,7 @@ async fn rows_of(
         let Some(requested) = row.get::<Option<i64>, _>("requested_position") else { continue };
         let changes: Vec<Change> =
             serde_json::from_value(row.get("changes")).map_err(|_| Problem::internal())?;
-        let events = changes.into_iter().map(|change| change.position).filter(|at| *at <= position);
+        let events = changes.into_iter().map(|Change(position, _)| position).filter(|at| *at <= position);
         rows.push(Then { key: row.get("key"), requested, events: events.collect() });
     }
     Ok((rows, found.first().and_then(|row| row.get("degraded_since"))))
