@@ -178,3 +178,32 @@ async fn a_stream_becomes_as_large_as_is_set() {
         relay.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_stream_whose_subjects_name_each_aggregate_is_gone_on_with() {
+    let log = log().await;
+    let (_server, client, _folder) = nats().await;
+    let context = jetstream::new(client.clone());
+    let config = jetstream::stream::Config {
+        name: STREAM.to_owned(),
+        description: Some("base=0".to_owned()),
+        subjects: vec!["rentstream.*.*.*.*".to_owned()],
+        max_bytes: KEPT.max_bytes,
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+    fill(&log, 20).await;
+    for recorded in log.page(0, 10).await.unwrap() {
+        let Recorded { aggregate_type, aggregate_id, event_type, .. } = &recorded;
+        let subject = format!("rentstream.0.{aggregate_type}.{aggregate_id}.{event_type}");
+        let message = serde_json::to_vec(&recorded).unwrap();
+        context.publish(subject, message.into()).await.unwrap().await.unwrap();
+    }
+    let shutdown = CancellationToken::new();
+    tokio::spawn(run(log.clone(), client, KEPT, shutdown.clone()));
+    let mirror = mirrored(&context, 20).await;
+    assert_same(&mirror, &log).await;
+    let last = mirror.stream.get_raw_message(20).await.unwrap();
+    assert_eq!(last.subject.split('.').count(), 4, "{}", last.subject);
+    shutdown.cancel();
+}
