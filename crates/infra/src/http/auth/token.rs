@@ -1,6 +1,9 @@
 //! What makes a token good: the shop's own by its secret, an identity provider's by its keys.
 
+use std::sync::{Mutex, PoisonError};
+
 use axum::http::StatusCode;
+use hashlink::LruCache;
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use serde::{Deserialize, Serialize};
@@ -16,10 +19,14 @@ use crate::settings::Oidc;
 pub(crate) const ISSUER: &str = "rentstream";
 /// Seconds by which two machines' clocks may differ.
 const LEEWAY: u64 = 10;
+/// Good tokens that are remembered at most, and how many bytes one of them may have.
+const REMEMBERED: usize = 4_096;
+const LONGEST: usize = 1_024;
 /// Of several roles in a token the first of these counts.
 const ROLES: [Role; 4] = [Role::Manager, Role::Operator, Role::Courier, Role::Customer];
 
 /// What a good token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Bearer {
     pub(super) subject: String,
     pub(super) role: Role,
@@ -30,6 +37,9 @@ pub(super) struct Own {
     decoding: DecodingKey,
     encoding: EncodingKey,
     validation: Validation,
+    /// Tokens that were found to be good, each with when it expires: a caller has one for many requests, and to look at it
+    /// takes 10 µs each time. Only the very same text is known by it.
+    good: Mutex<LruCache<String, (i64, Bearer)>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,7 +56,15 @@ impl Own {
             decoding: DecodingKey::from_secret(secret.as_bytes()),
             encoding: EncodingKey::from_secret(secret.as_bytes()),
             validation: validation(vec![Algorithm::HS256], ISSUER, None),
+            good: Mutex::new(LruCache::new(REMEMBERED)),
         }
+    }
+
+    /// Whose token it is, if it was found to be good before and still is at this time, in seconds since 1970.
+    pub(super) fn known(&self, token: &str, now: i64) -> Option<Bearer> {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let (expires, bearer) = good.get(token)?;
+        (now <= expires.saturating_add_unsigned(LEEWAY)).then(|| bearer.clone())
     }
 
     pub(super) fn mint(&self, role: Role, subject: &str, exp: i64) -> Result<String, Error> {
@@ -55,9 +73,14 @@ impl Own {
     }
 
     pub(super) fn check(&self, token: &str) -> Result<Bearer, Problem> {
-        let TokenData { claims: Claims { sub, role, .. }, .. } =
+        let TokenData { claims: Claims { sub, role, exp, .. }, .. } =
             jsonwebtoken::decode(token, &self.decoding, &self.validation).map_err(|error| wrong(&error))?;
-        Ok(Bearer { subject: sound(sub)?, role })
+        let bearer = Bearer { subject: sound(sub)?, role };
+        if token.len() <= LONGEST {
+            let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+            good.insert(token.to_owned(), (exp, bearer.clone()));
+        }
+        Ok(bearer)
     }
 }
 
@@ -165,4 +188,36 @@ fn wrong(error: &Error) -> Problem {
 
 pub(super) fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_known_once_it_was_good_and_until_it_expires() {
+        let (own, now) = (Own::new("a secret of thirty-two characters"), chrono::Utc::now().timestamp());
+        let token = own.mint(Role::Courier, "jun", now + 60).unwrap();
+        assert_eq!(own.known(&token, now), None);
+        let bearer = own.check(&token).ok();
+        assert!(bearer.is_some());
+        assert_eq!(own.known(&token, now + 70), bearer);
+        assert_eq!(own.known(&token, now + 71), None);
+        // One who changes a letter of it isn't known by it.
+        let (rest, last) = token.split_at(token.len() - 1);
+        let forged = format!("{rest}{}", if last == "A" { "B" } else { "A" });
+        assert_eq!(own.known(&forged, now), None);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_known() {
+        let (own, now) = (Own::new("a secret of thirty-two characters"), chrono::Utc::now().timestamp());
+        let other = Own::new("another secret of as many letters").mint(Role::Manager, "x", now + 60).unwrap();
+        let old = own.mint(Role::Manager, "x", now - 60).unwrap();
+        let long = own.mint(Role::Manager, &"x".repeat(300), now + 60).unwrap();
+        for token in [other, old, long] {
+            assert!(own.check(&token).is_err());
+            assert_eq!(own.known(&token, now), None);
+        }
+    }
 }
