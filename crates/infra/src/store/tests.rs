@@ -384,6 +384,35 @@ async fn what_is_taken_for_new_and_is_not_is_looked_for() {
 }
 
 /// A deposit as a program would write it that is newer than this one: its shape would fit.
+/// Somebody was taken for new, and what else was needed couldn't be had: nobody has looked for them yet.
+#[tokio::test]
+async fn what_is_taken_for_new_is_not_known_to_anybody_before_it_is_decided_on() {
+    struct Both(Uuid, Uuid);
+    impl Course for Both {
+        type Says = ();
+
+        fn needs(&self, _: &Known<'_>) -> Vec<Need> {
+            vec![Need::of::<Customer>(self.0).new_if(true), Need::of::<Customer>(self.1)]
+        }
+
+        fn run(&mut self, _: &mut Aggregates<'_>) -> Result<(), StoreError> {
+            Err(unasked())
+        }
+    }
+    let log = log().await;
+    let (there, unreadable) = (customer(&log, 3).await, customer(&log, 1).await);
+    log.append(from_the_future(unreadable, 2)).await.unwrap();
+    let (store, other) = (Store::new(log.clone()), customer(&log, 1).await);
+    // It has seen the head: no event of theirs is still to come.
+    store.execute::<Customer>(other, paid_in(1), &nobody(), None).await.unwrap();
+
+    let failed = store.run(Both(there, unreadable), None).await;
+    assert!(matches!(failed, Err(StoreError::Unreadable(_))), "{failed:?}");
+
+    let points = store.ask(there, |customer: &Customer| customer.points).await.unwrap();
+    assert_eq!((points.says, points.version), (300, 4));
+}
+
 fn from_the_future(id: Uuid, version: u64) -> crate::log::Append {
     let mut append = deposit(id, version, 100);
     append.events[0].event_version = "2".to_owned();

@@ -156,7 +156,7 @@ impl Writer {
 
     /// Takes a job on: decides it now, or when its time comes.
     fn admit(&mut self, waiting: Waiting) {
-        let Some((mut waiting, needs)) = self.complete(waiting) else { return };
+        let Some((mut waiting, needs, new)) = self.complete(waiting) else { return };
         METRICS.store_hits.inc();
         let is_ahead = |need: &Need| self.memory.peek(need.stream).is_some_and(Held::is_ahead);
         if waiting.job.since().is_some_and(|since| since <= self.seen) && !needs.iter().any(is_ahead) {
@@ -165,15 +165,20 @@ impl Writer {
             return waiting.job.answer(told.map(|_| position));
         }
         if self.alone > 0 || self.is_late() {
+            self.forget(&new);
             self.waiting.push_back(waiting);
         } else {
-            self.decide(waiting, &needs);
+            self.decide(waiting, &needs, &new);
         }
     }
 
-    /// Has what a job needs in memory, and tells what that is; or sees to it, and takes the job on again then.
-    fn complete(&mut self, mut waiting: Waiting) -> Option<(Waiting, Vec<Need>)> {
+    /// Has what a job needs in memory, and tells what that is, and what of it is taken for new without a look; or sees to
+    /// it, and takes the job on again then.
+    ///
+    /// What is taken for new is nobody else's to know before the job is decided on it: then the commit finds out.
+    fn complete(&mut self, mut waiting: Waiting) -> Option<(Waiting, Vec<Need>, Vec<Stream>)> {
         self.unpin(std::mem::take(&mut waiting.pinned));
+        let mut new = Vec::new();
         loop {
             let mut made = false;
             let (mut there, mut missing) = (Vec::new(), Vec::new());
@@ -182,13 +187,16 @@ impl Writer {
                     there.push(need);
                 } else if need.new && waiting.tries == 0 && !self.loads.is_under_way(need.stream) {
                     self.memory.insert(need.stream, Held::new((need.blank)()));
+                    new.push(need.stream);
                     made = true;
                 } else {
                     missing.push(need);
                 }
             }
             if !missing.is_empty() {
-                waiting.pinned = there.iter().map(|need| need.stream).collect();
+                self.forget(&new);
+                waiting.pinned =
+                    there.iter().map(|need| need.stream).filter(|it| !new.contains(it)).collect();
                 for stream in &waiting.pinned {
                     self.memory.change(*stream, |held| held.pins += 1);
                 }
@@ -197,9 +205,13 @@ impl Writer {
                 return None;
             }
             if !made {
-                return Some((waiting, there));
+                return Some((waiting, there, new));
             }
         }
+    }
+
+    fn forget(&mut self, streams: &[Stream]) {
+        streams.iter().for_each(|stream| self.memory.forget(*stream));
     }
 
     fn unpin(&mut self, streams: Vec<Stream>) {
@@ -228,9 +240,10 @@ impl Writer {
     }
 
     /// Decides a job on what is in memory; what comes of it is to be written next.
-    fn decide(&mut self, mut waiting: Waiting, needs: &[Need]) {
+    fn decide(&mut self, mut waiting: Waiting, needs: &[Need], new: &[Stream]) {
         if let Some(key) = waiting.job.key() {
             if self.next.keys.contains(&key) {
+                self.forget(new);
                 return self.waiting.push_back(waiting);
             }
             self.next.keys.insert(key);
@@ -242,6 +255,9 @@ impl Writer {
                 return waiting.job.answer(Err(error));
             }
         };
+        // Of what gets no event, the commit doesn't find out whether it's new.
+        let begun = |stream: &Stream| about.iter().any(|(begun, events)| begun == stream && *events > 0);
+        new.iter().filter(|stream| !begun(stream)).for_each(|stream| self.memory.forget(*stream));
         for (stream, _) in &about {
             self.memory.change(*stream, |held| {
                 held.snap();
@@ -282,9 +298,9 @@ impl Writer {
         self.alone = self.alone.saturating_sub(1);
         for _ in 0..count {
             if let Some(waiting) = self.waiting.pop_front()
-                && let Some((waiting, needs)) = self.complete(waiting)
+                && let Some((waiting, needs, new)) = self.complete(waiting)
             {
-                self.decide(waiting, &needs);
+                self.decide(waiting, &needs, &new);
             }
         }
     }
