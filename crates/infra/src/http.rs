@@ -13,10 +13,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde::Serialize;
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
@@ -41,33 +42,31 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Adds what every route has: a request id, a log line, its time, the process's bounds, a body limit, and a
 /// problem for what goes wrong.
+///
+/// In one layer of the router: for each it copies all that is below for every request, in boxes.
 pub fn furnish(router: Router, limits: Limits) -> Router {
-    let router = router
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT));
-    limits
-        .before(router)
-        .layer(axum::middleware::from_fn(bounded))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(
-            TraceLayer::new_for_http()
-                .make_span_with(|request: &Request<Body>| {
-                    let id = request
-                        .extensions()
-                        .get::<RequestId>()
-                        .and_then(|id| id.header_value().to_str().ok());
-                    let trace = request.extensions().get::<Traceparent>().map(|here| display(here.trace_id));
-                    info_span!("request", id, trace, method = %request.method(), path = request.uri().path())
-                })
-                .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {
-                    tracing::debug!(status = response.status().as_u16(), ?latency, "Answered");
-                })
-                .on_failure(()),
-        )
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        .layer(axum::middleware::from_fn(measure::measure))
+    let router = router.fallback(no_such_route).method_not_allowed_fallback(no_such_method);
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(|request: &Request<Body>| {
+            let id = request.extensions().get::<RequestId>().and_then(|id| id.header_value().to_str().ok());
+            let trace = request.extensions().get::<Traceparent>().map(|here| display(here.trace_id));
+            info_span!("request", id, trace, method = %request.method(), path = request.uri().path())
+        })
+        .on_response(|response: &Response, latency: Duration, _: &tracing::Span| {
+            tracing::debug!(status = response.status().as_u16(), ?latency, "Answered");
+        })
+        .on_failure(());
+    limits.before(router).layer(
+        ServiceBuilder::new()
+            .layer(from_fn(measure::measure))
+            .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+            .layer(trace)
+            .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+            .map_response(IntoResponse::into_response)
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(bounded))
+            .layer(DefaultBodyLimit::max(BODY_LIMIT)),
+    )
 }
 
 /// What was begun goes on; only the client isn't kept waiting for ever. A stream has its answer once it begins.

@@ -28,6 +28,7 @@ use rentstream_projections::{upkeep, views};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
 use tracing::{info, warn};
 
 use crate::connections::{driver, log, nats, tables};
@@ -66,9 +67,9 @@ pub(crate) async fn serve(
     limits: Limits,
     ending: &Ending,
 ) -> Result<()> {
-    let app = http::furnish(http::docs::publish(routes, beside), limits)
-        .layer(Extension(auth))
-        .layer(from_fn_with_state(ending.begun.clone(), lets_go));
+    let app = http::furnish(http::docs::publish(routes, beside), limits).layer(
+        ServiceBuilder::new().layer(from_fn_with_state(ending.begun.clone(), lets_go)).layer(Extension(auth)),
+    );
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, app).with_graceful_shutdown(ending.over.clone().cancelled_owned());
     tokio::select! {

@@ -11,6 +11,7 @@ use std::num::NonZeroU32;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
+use tower::ServiceBuilder;
 
 pub use rates::RateLimit;
 
@@ -31,12 +32,12 @@ pub struct Limits {
 impl Limits {
     /// Puts the bounds before routes.
     pub(super) fn before(self, router: Router) -> Router {
-        let router = match rates::Rates::new(self) {
-            Some(rates) => router.layer(from_fn_with_state(rates, rates::limit)),
-            None => router,
-        };
-        // Outermost: whom a request is from is asked of one that was admitted.
-        router.layer(from_fn_with_state(admission::Admission::new(self.capacity), admission::admit))
+        // Admission is outermost: whom a request is from is asked of one that was admitted.
+        router.layer(
+            ServiceBuilder::new()
+                .layer(from_fn_with_state(admission::Admission::new(self.capacity), admission::admit))
+                .option_layer(rates::Rates::new(self).map(|rates| from_fn_with_state(rates, rates::limit))),
+        )
     }
 }
 
