@@ -43,7 +43,8 @@ DECLARE
 BEGIN
     FOR writes IN
         SELECT p.oid::regprocedure FROM pg_proc p
-        WHERE p.pronamespace = 'public'::regnamespace AND p.proname IN ('append', 'append_at', 'take_head')
+        WHERE p.pronamespace = 'public'::regnamespace
+            AND p.proname IN ('append', 'append_at', 'append_behind', 'take_head')
     LOOP
         EXECUTE format('ALTER FUNCTION %s SECURITY DEFINER SET search_path = public, pg_temp', writes);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', writes);

@@ -101,11 +101,13 @@ impl Keys {
     /// When Postgres can't be reached.
     pub async fn find_all(&self, customers: &[CustomerId]) -> Result<HashMap<CustomerId, Key>, sqlx::Error> {
         let ids: Vec<_> = customers.iter().map(|customer| customer.0).collect();
-        let keys = sqlx::query("SELECT customer_id, key FROM customer_keys WHERE customer_id = ANY ($1)")
-            .bind(ids)
-            .try_map(|row| read(&row))
-            .fetch_all(&self.pool)
-            .await?;
+        // One, as it mostly is, is asked for by itself: any number is planned anew each time.
+        let query = match *ids {
+            [id] => sqlx::query("SELECT customer_id, key FROM customer_keys WHERE customer_id = $1").bind(id),
+            _ => sqlx::query("SELECT customer_id, key FROM customer_keys WHERE customer_id = ANY ($1)")
+                .bind(ids),
+        };
+        let keys = query.try_map(|row| read(&row)).fetch_all(&self.pool).await?;
         Ok(keys.into_iter().map(|key| (key.customer, key)).collect())
     }
 }

@@ -178,7 +178,7 @@ impl Log {
 
     /// To read page after page.
     pub(crate) fn pages(&self) -> Pages {
-        Pages(Own::like(&self.pool))
+        Pages(Own::planned_once(&self.pool))
     }
 
     /// The events at these positions, in order.

@@ -27,6 +27,12 @@ pub fn open(options: PgConnectOptions, connections: u32) -> PgPool {
         .connect_lazy_with(options)
 }
 
+/// The same connections, where each statement is planned once and not for each time that it's asked: for statements that can
+/// be run in one way only. As a plan is kept for whatever comes, it must not be one that scans a table because that was empty.
+pub fn planned_once(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")])
+}
+
 /// Connections for statements that come one after the other, by few who work all the time. They are made when they are
 /// needed, and again when they broke; the one that was used last is used next. Cheap to clone, all clones share them.
 ///
@@ -43,6 +49,11 @@ impl Own {
     /// Connections like those of a pool; not among those that it counts. Who uses them sees to it that they are few.
     pub fn like(pool: &PgPool) -> Self {
         Self { options: pool.connect_options(), idle: Arc::default() }
+    }
+
+    /// The same for statements that are [planned once](planned_once).
+    pub fn planned_once(pool: &PgPool) -> Self {
+        Self { options: Arc::new(planned_once(&pool.connect_options())), idle: Arc::default() }
     }
 
     /// A connection, to be [kept](Self::keep) once it has done well. Else it's closed, and what was open is rolled back.

@@ -73,8 +73,8 @@ impl Tables {
             ("pg_trgm.word_similarity_threshold", "0.3"),
         ]);
         let pool = pool::open(options.clone(), connections);
-        let keyed = pool::open(planned_once(&options), connections);
-        let teller = Teller::new(&pool);
+        let keyed = pool::open(pool::planned_once(&options), connections);
+        let teller = Teller::new(&keyed);
         Ok(Self { options: Arc::new(options), pool, keyed, teller })
     }
 
@@ -171,11 +171,6 @@ impl Tables {
         }
         MIGRATIONS.run(&self.pool).await.map_err(|error| sqlx::Error::Configuration(error.into()))
     }
-}
-
-/// As a plan is kept for whatever comes, it must not be one that scans a table because that was empty.
-fn planned_once(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")])
 }
 
 /// The table of a generation.

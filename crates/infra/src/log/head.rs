@@ -20,6 +20,8 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 /// How often a write whose outcome is unknown (the connection broke) is looked into, and at what interval.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(300);
+/// What no two claims share.
+const CLAIMS: &str = "idempotency_pkey";
 /// More events than this aren't read to find out what somebody else wrote: it's cheaper to forget all.
 const MOST: u64 = 10_000;
 
@@ -167,10 +169,10 @@ async fn write(
         let head: i64 = sqlx::query_scalar("SELECT position FROM log_head").fetch_one(connection).await?;
         return Ok(if unsigned(head) == expected { Written::Done } else { Written::Moved });
     }
-    let mut written = match append_at(connection, expected, batch).await {
-        Err(error) if has_code(&error, "RS001") => Written::Taken(vec![]),
+    let mut written = match append_behind(connection, expected, batch).await {
+        Err(error) if is_taken(&error, Some(CLAIMS)) => Written::Taken(vec![]),
         // It's no version that anybody holds in memory. The writer's is wrong, so it reads anew.
-        Err(error) if has_code(&error, "23505") => Written::Moved,
+        Err(error) if is_taken(&error, None) => Written::Moved,
         Err(error) => return Err(error),
         Ok(found) if found == expected => Written::Done,
         Ok(_) => Written::Moved,
@@ -185,8 +187,11 @@ async fn write(
     Ok(written)
 }
 
-fn has_code(error: &sqlx::Error, code: &str) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|found| found == code)
+/// Whether something is there already; of this constraint, if one is asked for.
+fn is_taken(error: &sqlx::Error, of: Option<&str>) -> bool {
+    error.as_database_error().is_some_and(|error| {
+        error.is_unique_violation() && of.is_none_or(|constraint| error.constraint() == Some(constraint))
+    })
 }
 
 fn foreign(row: &PgRow) -> Result<ForeignEvent, sqlx::Error> {
@@ -201,13 +206,13 @@ fn foreign(row: &PgRow) -> Result<ForeignEvent, sqlx::Error> {
     })
 }
 
-async fn append_at(
+async fn append_behind(
     connection: &mut PgConnection,
     expected: u64,
     Batch { events, claims }: &Batch,
 ) -> Result<u64, sqlx::Error> {
     let found: i64 = sqlx::query_scalar(
-        "SELECT append_at($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        "SELECT append_behind($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(signed(expected))
     .bind(events.iter().map(|(name, ..)| *name).collect::<Vec<_>>())

@@ -44,3 +44,31 @@ async fn one_that_broke_while_nobody_used_it_is_made_anew() {
     let mut anew = connections.take().await.unwrap();
     assert_ne!(backend(&mut anew).await, pid);
 }
+
+#[tokio::test]
+async fn what_is_planned_once_is_planned_for_anything_and_scans_no_table_that_was_empty() {
+    let like = PgPool::connect_lazy(&database().await).unwrap();
+    let mut taken = Own::planned_once(&like).take().await.unwrap();
+    taken.execute("CREATE TABLE numbers (n int PRIMARY KEY)").await.unwrap();
+    for asked in 0..7 {
+        let asked = vec![asked; 3];
+        sqlx::query("SELECT n FROM numbers WHERE n = ANY ($1)")
+            .bind(asked)
+            .fetch_all(&mut taken)
+            .await
+            .unwrap();
+    }
+    let planned: (i64, i64) = sqlx::query_as(
+        "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE 'SELECT n FROM%'",
+    )
+    .fetch_one(&mut taken)
+    .await
+    .unwrap();
+    assert_eq!(planned, (7, 0));
+    let plan: Vec<String> = sqlx::query_scalar("EXPLAIN SELECT n FROM numbers WHERE n = ANY ($1)")
+        .bind(vec![1, 2, 3])
+        .fetch_all(&mut taken)
+        .await
+        .unwrap();
+    assert!(!plan.concat().contains("Seq Scan"), "{plan:?}");
+}
