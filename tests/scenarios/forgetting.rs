@@ -111,6 +111,45 @@ async fn a_read_that_waits_while_somebody_is_forgotten_does_not_tell_who_it_was(
 }
 
 #[tokio::test]
+async fn a_key_that_was_found_before_rows_that_know_of_the_forgetting_opens_none_of_them() {
+    let world = World::up(&[]).await;
+    let (id, token) = hildegard(&world).await;
+    journey(&world, id, &token).await;
+    let began: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(world.log_pool()).await.unwrap();
+    // With the rows it's asked what is parked: so they wait, while the key is found.
+    let mut lock = world.views_pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE parked IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let found =
+        "SELECT query_start FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+         AND query LIKE 'SELECT h.position, k.customer_id%' AND query_start > $1";
+    let waiting = "SELECT query_start FROM pg_stat_activity WHERE datname = current_database()
+         AND wait_event_type = 'Lock' AND query LIKE 'SELECT v.position, v.degraded_since%' AND query_start > $1";
+    let seen = |statement: &'static str, pool: sqlx::PgPool| {
+        let seen = sqlx::query_scalar::<_, DateTime<Utc>>(statement).bind(began);
+        async move { seen.fetch_optional(&pool).await.unwrap() }
+    };
+
+    let path = format!("/v1/customers/{id}/rentals");
+    let read = async { world.get(&path).by(&token).await };
+    let forget = async {
+        world.until("the key is found", || seen(found, world.log_pool().clone())).await;
+        world.until("the rows are waited for", || seen(waiting, world.views_pool().clone())).await;
+        world.ask(reqwest::Method::DELETE, &format!("/v1/customers/{id}")).by(&token).await.expect(202);
+        let (position, pool) = (i64::try_from(world.head().await).unwrap(), world.views_pool());
+        let there = "SELECT position FROM serving WHERE name = 'customer-history' AND position >= $1";
+        let there = || async {
+            sqlx::query_scalar::<_, i64>(there).bind(position).fetch_optional(pool).await.unwrap()
+        };
+        world.until("the view knows", there).await;
+        lock.rollback().await.unwrap();
+    };
+    let (history, ()) = tokio::join!(read, forget);
+    let rental = history.expect(200).items()[0].clone();
+    assert_eq!(rental["status"], "cancelled");
+    assert_eq!((&rental["delivery"]["address"], &rental["reason"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
 async fn nothing_that_is_stored_ever_held_a_personal_detail_in_the_clear() {
     let world = World::up(&[]).await;
     let (id, token) = hildegard(&world).await;

@@ -18,8 +18,9 @@ use rentstream_domain::{CustomerId, Sealed};
 use serde_json::json;
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
+use uuid::Uuid;
 
-use crate::log::Log;
+use crate::log::{Log, unsigned};
 
 /// One customer's key.
 ///
@@ -109,6 +110,23 @@ impl Keys {
         };
         let keys = query.try_map(|row| read(&row)).fetch_all(&self.pool).await?;
         Ok(keys.into_iter().map(|key| (key.customer, key)).collect())
+    }
+
+    /// The key of a customer, and up to which position of the log that is so: who is forgotten by a later event has one here.
+    ///
+    /// # Errors
+    /// When Postgres can't be reached.
+    pub async fn find_at(&self, customer: CustomerId) -> Result<(u64, Option<Key>), sqlx::Error> {
+        // One statement, so the key and the head are of one moment.
+        let found = sqlx::query(
+            "SELECT h.position, k.customer_id, k.key
+             FROM log_head h LEFT JOIN customer_keys k ON k.customer_id = $1",
+        )
+        .bind(customer.0)
+        .fetch_one(&self.pool)
+        .await?;
+        let key = found.try_get::<Option<Uuid>, _>("customer_id")?.map(|_| read(&found)).transpose()?;
+        Ok((unsigned(found.try_get("position")?), key))
     }
 }
 

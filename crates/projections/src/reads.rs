@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use rentstream_domain::CustomerId;
 use rentstream_infra::clock::Clock;
 use rentstream_infra::http::Problem;
-use rentstream_infra::keys::{self, Keys};
+use rentstream_infra::keys::{self, Key, Keys};
 use rentstream_infra::log::{Log, unsigned};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
@@ -174,19 +174,30 @@ impl Reads {
         &self,
         rows: impl IntoIterator<Item = (P, T)>,
     ) -> Vec<(P, Opened<T>)> {
+        self.opened_by(None, rows).await
+    }
+
+    /// As [`Reads::opened`], by keys that are known.
+    pub(crate) async fn opened_by<P, T: Serialize>(
+        &self,
+        known: Option<HashMap<CustomerId, Key>>,
+        rows: impl IntoIterator<Item = (P, T)>,
+    ) -> Vec<(P, Opened<T>)> {
         let mut rows: Vec<_> = rows.into_iter().map(|(place, row)| (place, Opened::of(&row))).collect();
         let sealed = rows.iter_mut().map(|(_, row)| row).filter(|row| keys::sealed_in(row.text.get()));
         let sealed: Vec<_> = sealed.map(|row| (row.whose(), row)).collect();
         if sealed.is_empty() {
             return rows;
         }
-        let customers: HashSet<CustomerId> = sealed.iter().filter_map(|(customer, _)| *customer).collect();
-        let customers: Vec<_> = customers.into_iter().collect();
-        let found = tokio::time::timeout(OPEN_WITHIN, Keys::of(&self.log).find_all(&customers)).await;
-        let keys = found.unwrap_or(Err(sqlx::Error::PoolTimedOut)).unwrap_or_else(|error| {
-            warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
-            HashMap::new()
-        });
+        let keys = match known {
+            Some(keys) => keys,
+            None => {
+                let customers: HashSet<CustomerId> =
+                    sealed.iter().filter_map(|(customer, _)| *customer).collect();
+                let customers: Vec<_> = customers.into_iter().collect();
+                in_time(Keys::of(&self.log).find_all(&customers)).await.unwrap_or_default()
+            }
+        };
         for (customer, row) in sealed {
             let opened = keys::open_in(row.text.get(), customer.and_then(|customer| keys.get(&customer)));
             row.text = RawValue::from_string(opened).unwrap_or_default();
@@ -194,11 +205,30 @@ impl Reads {
         rows
     }
 
+    /// The key of a customer, if there's one, and up to which position of the log that is so.
+    pub(crate) async fn key_at(&self, customer: CustomerId) -> (u64, HashMap<CustomerId, Key>) {
+        match in_time(Keys::of(&self.log).find_at(customer)).await {
+            Some((position, key)) => (position, key.map(|key| (customer, key)).into_iter().collect()),
+            // Nothing is opened, wherever the rows are from.
+            None => (u64::MAX, HashMap::new()),
+        }
+    }
+
     /// One row, opened; see [`Reads::opened`].
     pub(crate) async fn opened_one<T: Serialize>(&self, row: T) -> Opened<T> {
         let opened = self.opened([((), row)]).await.pop();
         opened.map_or_else(|| Opened::of(&()), |((), row)| row)
     }
+}
+
+/// What was found out about keys, if that was in time.
+async fn in_time<T>(found: impl Future<Output = Result<T, sqlx::Error>>) -> Option<T> {
+    let found = tokio::time::timeout(OPEN_WITHIN, found).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+    found
+        .inspect_err(|error| {
+            warn!(%error, "The customers' keys can't be reached, an answer goes out without addresses");
+        })
+        .ok()
 }
 
 /// What a list is narrowed to: the column, its SQL type, and the value if one was asked for.

@@ -66,8 +66,10 @@ async fn the_key_goes_with_the_event_that_forgets() {
         let register = CustomerCommand::Register { profile, at: chrono::Utc::now() };
         store.execute::<Customer>(customer.0, register, &Context::default(), None).await.unwrap();
     }
+    assert!(matches!(keys.find_at(mina).await.unwrap(), (2, Some(_))));
     let forget = CustomerCommand::Forget { at: chrono::Utc::now() };
     store.execute::<Customer>(mina.0, forget, &Context::default(), None).await.unwrap();
+    assert!(matches!(keys.find_at(mina).await.unwrap(), (3, None)));
     assert!(keys.find(mina).await.unwrap().is_none());
     assert!(keys.find(juno).await.unwrap().is_some());
     assert!(keys.make(mina).await.unwrap().is_none(), "no key is made anew for who is forgotten");
