@@ -43,7 +43,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Adds what every route has: a request id, a log line, its time, the process's bounds, a body limit, and a
 /// problem for what goes wrong.
 ///
-/// In one layer of the router: for each it copies all that is below for every request, in boxes.
+/// In as few layers of the router as can be: for each it copies all that is below for every request, in boxes.
 pub fn furnish(router: Router, limits: Limits) -> Router {
     let router = router.fallback(no_such_route).method_not_allowed_fallback(no_such_method);
     let trace = TraceLayer::new_for_http()
@@ -62,6 +62,7 @@ pub fn furnish(router: Router, limits: Limits) -> Router {
             .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
             .layer(trace)
             .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+            // What catches panics puts a body of its own into the answer.
             .map_response(IntoResponse::into_response)
             .layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn(bounded))
