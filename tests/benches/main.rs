@@ -1,4 +1,5 @@
-//! What the shop's backend costs, each figure beside its yardstick: `make bench`, or `make bench ONLY=store,hot`.
+//! What the shop's backend costs, each figure beside its yardstick: `make bench`, or `make bench ONLY=store,hot`; what
+//! `make bench ONLY="store --print"` finds is said and not written down.
 //!
 //! Never true in here: a figure without a yardstick from the same run, a phase without a bound in time and in
 //! count, an answer that nobody looked at, a figure of a debug build in the document.
@@ -197,6 +198,7 @@ async fn run() -> Result<()> {
     let (machine, settings) = (machine::describe(&ground).await?, machine::settings(&ground).await?);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs").join("benchmarks.md");
     let mut document = Document::open(path, settings, SECTIONS.map(|section| section.name).to_vec());
+    let only_said = std::env::args().any(|argument| argument == "--print");
     let mut failed = Vec::new();
     for section in sections {
         let began = std::time::Instant::now();
@@ -205,7 +207,7 @@ async fn run() -> Result<()> {
         match (section.run)(&ground).await.with_context(|| section.name.to_owned()) {
             Ok(part) => {
                 eprintln!("{part}\n{} took {:.0} s", section.name, began.elapsed().as_secs_f64());
-                if TRIAL {
+                if TRIAL || only_said {
                     continue;
                 }
                 // Kept at once, whatever becomes of the rest.
