@@ -3,7 +3,7 @@
 //! Both listen on 127.0.0.1 only and neither outlives the process that started it, however that process
 //! ends. Whoever starts servers on a folder holds its lock ([`lock_folder`]). Read `postgres`, then `nats`;
 //! `cluster` makes Postgres' data, `process` makes a child die with us, `account` is what starting as root needs,
-//! `syncing` brings to the disk what nats-server leaves for later.
+//! `writing_out` has written to the disk what nats-server leaves for later.
 
 mod account;
 mod binaries;
@@ -12,9 +12,9 @@ mod nats;
 mod ports;
 mod postgres;
 mod process;
-mod syncing;
 #[cfg(test)]
 mod tests;
+mod writing_out;
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::process::{self, Launch, POLL, Process};
-use super::syncing::keep_synced;
+use super::writing_out::keep_written_out;
 use super::{ServerError, binaries, files, ports};
 
 const SERVER: &str = "nats-server";
@@ -37,7 +37,7 @@ const STORE: &str = "8GB";
 pub struct Nats {
     process: Process,
     port: u16,
-    _synced: AbortOnDropHandle<()>,
+    _written_out: AbortOnDropHandle<()>,
 }
 
 /// Starts nats-server on the store in `folder`, which is made if missing. Returns once it greets clients.
@@ -88,7 +88,7 @@ async fn start(folder: &Path, demanded: Option<u16>) -> Result<Nats, ServerError
             log: &log,
         })
         .await?;
-        let nats = Nats { process, port, _synced: keep_synced(store(&folder)) };
+        let nats = Nats { process, port, _written_out: keep_written_out(store(&folder)) };
         let Err(error) = nats.until_ready(&name).await else {
             ports::keep(&port_file, port)?;
             return Ok(nats);

@@ -22,8 +22,8 @@ const EVERY: Duration = Duration::from_millis(500);
 /// A file's time of change is that of the system's last tick, which is a little earlier.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Syncs the files in a folder that change, until the handle is dropped.
-pub(super) fn keep_synced(folder: PathBuf) -> AbortOnDropHandle<()> {
+/// Has the files in a folder that change written out, until the handle is dropped.
+pub(super) fn keep_written_out(folder: PathBuf) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let (mut since, mut lengths) = (SystemTime::UNIX_EPOCH, Lengths::new());
         loop {
