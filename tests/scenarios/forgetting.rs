@@ -150,6 +150,18 @@ async fn a_key_that_was_found_before_rows_that_know_of_the_forgetting_opens_none
 }
 
 #[tokio::test]
+async fn a_history_with_nothing_to_be_opened_waits_for_no_key() {
+    let world = World::up(&[]).await;
+    let (id, token) = hildegard(&world).await;
+    let mut lock = world.log_pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE customer_keys IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let history = world.get(&format!("/v1/customers/{id}/rentals")).by(&token).await.expect(200);
+    assert!(history.items().is_empty());
+    lock.rollback().await.unwrap();
+    assert!(!world.logs().contains("The customers' keys can't be reached"));
+}
+
+#[tokio::test]
 async fn nothing_that_is_stored_ever_held_a_personal_detail_in_the_clear() {
     let world = World::up(&[]).await;
     let (id, token) = hildegard(&world).await;

@@ -17,6 +17,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -174,13 +175,15 @@ impl Reads {
         &self,
         rows: impl IntoIterator<Item = (P, T)>,
     ) -> Vec<(P, Opened<T>)> {
-        self.opened_by(None, rows).await
+        self.opened_by(None, 0, rows).await
     }
 
-    /// As [`Reads::opened`], by keys that are known.
+    /// As [`Reads::opened`], by a key that was asked for beside the rows. It's asked for again if they are from later, up to
+    /// this position: they may know that the customer is forgotten. If nothing is sealed, it isn't waited for.
     pub(crate) async fn opened_by<P, T: Serialize>(
         &self,
-        known: Option<HashMap<CustomerId, Key>>,
+        asked: Option<AskedKey>,
+        seen: u64,
         rows: impl IntoIterator<Item = (P, T)>,
     ) -> Vec<(P, Opened<T>)> {
         let mut rows: Vec<_> = rows.into_iter().map(|(place, row)| (place, Opened::of(&row))).collect();
@@ -189,8 +192,12 @@ impl Reads {
         if sealed.is_empty() {
             return rows;
         }
+        let known = match asked {
+            Some(asked) => asked.await.ok().filter(|(until, _)| seen <= *until),
+            None => None,
+        };
         let keys = match known {
-            Some(keys) => keys,
+            Some((_, keys)) => keys,
             None => {
                 let customers: HashSet<CustomerId> =
                     sealed.iter().filter_map(|(customer, _)| *customer).collect();
@@ -205,13 +212,16 @@ impl Reads {
         rows
     }
 
-    /// The key of a customer, if there's one, and up to which position of the log that is so.
-    pub(crate) async fn key_at(&self, customer: CustomerId) -> (u64, HashMap<CustomerId, Key>) {
-        match in_time(Keys::of(&self.log).find_at(customer)).await {
-            Some((position, key)) => (position, key.map(|key| (customer, key)).into_iter().collect()),
-            // Nothing is opened, wherever the rows are from.
-            None => (u64::MAX, HashMap::new()),
-        }
+    /// Asks for the key of a customer, which is found while something else is.
+    pub(crate) fn ask_for_key(&self, customer: CustomerId) -> AskedKey {
+        let keys = Keys::of(&self.log);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            match in_time(keys.find_at(customer)).await {
+                Some((position, key)) => (position, key.map(|key| (customer, key)).into_iter().collect()),
+                // Nothing is opened, wherever the rows are from.
+                None => (u64::MAX, HashMap::new()),
+            }
+        }))
     }
 
     /// One row, opened; see [`Reads::opened`].
@@ -220,6 +230,9 @@ impl Reads {
         opened.map_or_else(|| Opened::of(&()), |((), row)| row)
     }
 }
+
+/// The key of a customer that was asked for, if there's one, and up to which position of the log that is so.
+pub(crate) type AskedKey = AbortOnDropHandle<(u64, HashMap<CustomerId, Key>)>;
 
 /// What was found out about keys, if that was in time.
 async fn in_time<T>(found: impl Future<Output = Result<T, sqlx::Error>>) -> Option<T> {

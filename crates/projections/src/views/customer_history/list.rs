@@ -65,19 +65,16 @@ pub(super) async fn list(
     let part = Part { customer, status, limit, before };
     let as_of = asked.as_of.as_deref().map(Moment::parse).transpose()?;
     reads.seen.wait(CustomerHistory::NAME, asked.after).await?;
-    let (found, known) = match &as_of {
+    let (found, asked) = match &as_of {
         None => {
-            // Hardly any history has nothing to be opened, so the key is asked for beside the rows; and after them, if they
-            // are from later than the key and may know that the customer is forgotten.
-            let key = async { Ok(reads.key_at(customer).await) };
-            let (found, (until, key)) = tokio::try_join!(now(&reads, &part), key)?;
-            let known = (found.seen <= until).then_some(key);
-            (found, known)
+            // Hardly any history has nothing to be opened, so the key is asked for beside the rows.
+            let asked = reads.ask_for_key(customer);
+            (now(&reads, &part).await?, Some(asked))
         }
         Some(moment) => (moment.find(&reads, &part).await?, None),
     };
     let rows = found.rows.into_iter().map(|(place, row)| (place, Shown::from(row)));
-    let page = page(reads.opened_by(known, rows).await, limit).degraded(found.degraded_since);
+    let page = page(reads.opened_by(asked, found.seen, rows).await, limit).degraded(found.degraded_since);
     let as_of = as_of.map(|_| found.seen);
     Ok(Positioned(found.seen, History { page, as_of }))
 }
