@@ -38,7 +38,7 @@ pub struct CustomerHistory;
 pub struct Row {
     rental_id: RentalId,
     customer_id: CustomerId,
-    status: Option<String>,
+    status: Option<Status>,
     /// The page is sorted by it.
     requested_position: Option<u64>,
     /// The last event that is in the row.
@@ -57,9 +57,56 @@ pub struct Row {
     delivery: Option<Delivery>,
 }
 
+/// As [`Rental::STATUSES`](rentstream_domain::rental::Rental::STATUSES) has them. No text, of which each row would hold ten
+/// or more in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Status {
+    Requested,
+    Held,
+    Accepted,
+    Rejected,
+    Delivered,
+    Overdue,
+    Returned,
+    Cancelling,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum PaymentStatus {
+    #[default]
+    Requested,
+    Approved,
+    Declined,
+    Deferred,
+    Refunded,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Method {
+    Points,
+    Card,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum DeliveryStatus {
+    #[default]
+    Started,
+    Completed,
+    Cancelled,
+}
+
 /// The position of an event that is in the row, and the status after it. Without names, as each row has ten of them or more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Change(u64, Option<String>);
+struct Change(u64, Option<Status>);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Ordered {
@@ -100,8 +147,8 @@ struct Times {
 #[schemars(rename = "HistoryPaymentRow")]
 struct Payment {
     payment_id: Uuid,
-    status: String,
-    method: Option<String>,
+    status: PaymentStatus,
+    method: Option<Method>,
     amount: Option<Money>,
     reason: Option<String>,
     approved_at: Option<DateTime<Utc>>,
@@ -112,7 +159,7 @@ struct Payment {
 #[schemars(rename = "HistoryDelivery")]
 struct Delivery {
     delivery_id: Uuid,
-    status: String,
+    status: DeliveryStatus,
     address: Option<Sealed>,
     started_at: Option<DateTime<Utc>>,
     completed_at: Option<DateTime<Utc>>,
@@ -183,7 +230,7 @@ impl View for CustomerHistory {
             Event::Customer(..) | Event::Stock(..) => {}
         }
         row.changed_position = recorded.position;
-        row.changes.push(Change(recorded.position, row.status.clone()));
+        row.changes.push(Change(recorded.position, row.status));
         Ok(row)
     }
 }
@@ -202,49 +249,49 @@ impl Row {
                     price: order.total,
                 });
                 times.requested_at = Some(*at);
-                "requested"
+                Status::Requested
             }
             E::RentalHeld { until, .. } => {
                 times.held_until = Some(*until);
-                "held"
+                Status::Held
             }
             E::RentalAccepted { due, at, .. } => {
                 times.accepted_at = Some(*at);
                 times.due_at = *due;
-                "accepted"
+                Status::Accepted
             }
             E::RentalRejected { reason, at, .. } => {
                 times.rejected_at = Some(*at);
                 self.rejected_for = Some(<&'static str>::from(reason).to_owned());
-                "rejected"
+                Status::Rejected
             }
             E::RentalDelivered { at, .. } => {
                 times.delivered_at = Some(*at);
-                "delivered"
+                Status::Delivered
             }
             E::RentalOverdue { at, .. } => {
                 times.overdue_at = Some(*at);
-                "overdue"
+                Status::Overdue
             }
             E::RentalReturned { at, .. } => {
                 times.returned_at = Some(*at);
-                "returned"
+                Status::Returned
             }
             E::CancellationRequested { reason, at, .. } => {
                 times.cancellation_requested_at = Some(*at);
                 self.cancelled_for = reason.clone();
-                "cancelling"
+                Status::Cancelling
             }
             E::CancellationRefused { at, .. } => {
                 times.cancellation_refused_at = Some(*at);
-                if times.accepted_at.is_some() { "accepted" } else { "held" }
+                if times.accepted_at.is_some() { Status::Accepted } else { Status::Held }
             }
             E::RentalCancelled { at, .. } => {
                 times.cancelled_at = Some(*at);
-                "cancelled"
+                Status::Cancelled
             }
         };
-        self.status = Some(status.to_owned());
+        self.status = Some(status);
     }
 }
 
@@ -255,28 +302,28 @@ impl Payment {
             E::PaymentRequested { bill, .. } => {
                 self.amount = Some(bill.amount);
                 self.method = Some(match bill.method {
-                    PaymentMethod::Points {} => "points".to_owned(),
-                    PaymentMethod::Card { .. } => "card".to_owned(),
+                    PaymentMethod::Points {} => Method::Points,
+                    PaymentMethod::Card { .. } => Method::Card,
                 });
-                "requested"
+                PaymentStatus::Requested
             }
             E::PaymentApproved { at, .. } => {
                 self.approved_at = Some(*at);
-                "approved"
+                PaymentStatus::Approved
             }
             E::PaymentDeclined { reason, .. } => {
                 self.reason = Some(reason.to_string());
-                "declined"
+                PaymentStatus::Declined
             }
-            E::PaymentDeferred { .. } => "deferred",
+            E::PaymentDeferred { .. } => PaymentStatus::Deferred,
             // Until the money is back, it's paid.
-            E::RefundRequested { .. } => "approved",
+            E::RefundRequested { .. } => PaymentStatus::Approved,
             E::PaymentRefunded { at, .. } => {
                 self.refunded_at = Some(*at);
-                "refunded"
+                PaymentStatus::Refunded
             }
         };
-        status.clone_into(&mut self.status);
+        self.status = status;
     }
 }
 
@@ -286,18 +333,18 @@ impl Delivery {
             DeliveryEvent::DeliveryStarted { parcel: Parcel { address, .. }, at } => {
                 self.address = Some(address.clone());
                 self.started_at = Some(*at);
-                "started"
+                DeliveryStatus::Started
             }
             DeliveryEvent::DeliveryCompleted { at, .. } => {
                 self.completed_at = Some(*at);
-                "completed"
+                DeliveryStatus::Completed
             }
             DeliveryEvent::DeliveryCancelled { at, .. } => {
                 self.cancelled_at = Some(*at);
-                "cancelled"
+                DeliveryStatus::Cancelled
             }
         };
-        status.clone_into(&mut self.status);
+        self.status = status;
     }
 }
 

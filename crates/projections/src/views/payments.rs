@@ -197,16 +197,16 @@ struct Shown {
 
 impl From<Row> for Shown {
     fn from(row: Row) -> Self {
-        let detail = detail(&row.status, row.reason.as_deref());
+        let detail = (row.status == "declined").then(|| detail(row.reason.as_deref()));
         Self { row: Row { first_position: None, ..row }, detail }
     }
 }
 
 /// What a declined payment means, for a person.
-pub(super) fn detail(status: &str, reason: Option<&str>) -> Option<&'static str> {
-    (status == "declined").then_some(match reason {
+pub(super) fn detail(reason: Option<&str>) -> &'static str {
+    match reason {
         Some(CALLED_OFF) => "it was called off before it went through; nothing was charged",
         Some(NOT_ENOUGH_POINTS) => "there were too few points; none were taken",
         Some(_) | None => "the card was declined; nothing was charged",
-    })
+    }
 }

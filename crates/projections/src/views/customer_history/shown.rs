@@ -1,12 +1,11 @@
 //! A row of the history as the customer sees it.
 
 use chrono::{DateTime, Utc};
-use rentstream_domain::rental::Rental;
 use rentstream_domain::{CustomerId, ItemId, Money, RentalId, Sealed};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Delivery, Ordered, Payment, Row, Times};
+use super::{Delivery, Ordered, Payment, PaymentStatus, Row, Status, Times};
 use crate::views::payments::detail;
 
 /// One rental.
@@ -15,8 +14,7 @@ use crate::views::payments::detail;
 pub(super) struct Shown {
     rental_id: RentalId,
     customer_id: CustomerId,
-    #[schemars(extend("enum" = Rental::STATUSES))]
-    status: Option<String>,
+    status: Option<Status>,
     item: Item,
     units: Option<u32>,
     price: Option<Money>,
@@ -64,8 +62,10 @@ impl From<Row> for Shown {
             }
             None => (Item::default(), None, None),
         };
-        let payment = payment
-            .map(|payment| Paid { detail: detail(&payment.status, payment.reason.as_deref()), payment });
+        let payment = payment.map(|payment| Paid {
+            detail: (payment.status == PaymentStatus::Declined).then(|| detail(payment.reason.as_deref())),
+            payment,
+        });
         let reason = row.cancelled_for.map(Reason::Cancelled).or(row.rejected_for.map(Reason::Rejected));
         let (requested_at, due_at) = (times.requested_at, times.due_at);
         Self {

@@ -1,9 +1,10 @@
 use proptest::prelude::*;
 use rentstream_domain::Event;
+use rentstream_domain::rental::Rental;
 use rentstream_domain::stock::Terms;
 
 use super::shown::Shown;
-use super::{CustomerHistory, Row};
+use super::{CustomerHistory, Row, Status};
 use crate::fixtures::*;
 use crate::view::View;
 use serde_json::json;
@@ -50,4 +51,12 @@ fn a_cancelled_rental_shows_delivery_off_and_money_back() {
 fn events_about_no_rental_touch_no_row() {
     assert_eq!(CustomerHistory::key(&registered(None)), None);
     assert_eq!(CustomerHistory::key(&approved()), Some(RENTAL.0));
+}
+
+#[test]
+fn the_statuses_are_those_of_the_rental() {
+    for word in Rental::STATUSES {
+        let status: Status = serde_json::from_value(word.into()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), word);
+    }
 }
