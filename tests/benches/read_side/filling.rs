@@ -17,7 +17,7 @@ use rentstream_infra::keys::{Key, Keys};
 use uuid::Uuid;
 
 use self::course::Step;
-use self::lines::Lines;
+use self::lines::{Line, Lines};
 use crate::LESS;
 use crate::ground::{self, Ground};
 use crate::shop::book;
@@ -154,14 +154,15 @@ impl Filler {
         Ok(rentals)
     }
 
-    /// The deliveries of these rentals are completed, in one commit: an event of the history's each. Gives the
-    /// position of the last.
+    /// The deliveries of these rentals are completed, in one commit and as the program's writer does it: an event of the
+    /// history's each. Gives the position of the last.
     pub(crate) async fn complete(&mut self, rentals: &[Rented]) -> Result<u64> {
-        self.lines.begin().await?;
-        for rented in rentals {
-            self.steps(rented, [course::completed(rented)]).await?;
-        }
-        self.lines.commit().await?;
+        let line = |rented: &Rented| {
+            let (number, event) = course::completed(rented);
+            Line::of::<Delivery>(rented.delivery().0, number, &event)
+        };
+        let events: Vec<_> = rentals.iter().map(line).collect::<Result<_>>()?;
+        self.lines.append(&events).await?;
         Ok(self.lines.head)
     }
 

@@ -57,12 +57,14 @@ pub(super) fn accepted(rented: &Rented, item_id: ItemId, book: &Details, address
 /// Its end.
 pub(super) fn brought(rented: &Rented) -> [Step; 2] {
     let delivered = RentalEvent::RentalDelivered { customer_id: rented.customer, at: Utc::now() };
-    [completed(rented), Step::Rental(3, delivered)]
+    let (number, completed) = completed(rented);
+    [Step::Delivery(number, completed), Step::Rental(3, delivered)]
 }
 
-pub(super) fn completed(rented: &Rented) -> Step {
+/// Its delivery's last event, with its number.
+pub(super) fn completed(rented: &Rented) -> (u64, DeliveryEvent) {
     let Rented { id: rental_id, customer: customer_id, .. } = *rented;
-    Step::Delivery(2, DeliveryEvent::DeliveryCompleted { rental_id, customer_id, at: Utc::now() })
+    (2, DeliveryEvent::DeliveryCompleted { rental_id, customer_id, at: Utc::now() })
 }
 
 /// Nothing was left of it.

@@ -1,4 +1,5 @@
-//! Events as COPY reads them, and the log's head moved on with them: what an append leaves, for many at once.
+//! Events as COPY reads them, and the log's head moved on with them: what an append leaves, for many at once. A few are
+//! appended as the program's writer does it.
 
 use anyhow::Result;
 use cqrs_es::{Aggregate, DomainEvent};
@@ -12,6 +13,29 @@ const PAGE: usize = 1 << 20;
 const COPY: &str =
     "COPY events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata,
     position, event_id, recorded_at) FROM STDIN";
+
+const METADATA: &str = r#"{"actor":"bench"}"#;
+
+/// An event that is to be appended.
+pub(super) struct Line {
+    aggregate: &'static str,
+    id: Uuid,
+    sequence: u64,
+    event: String,
+    version: String,
+    payload: String,
+}
+
+impl Line {
+    pub(super) fn of<A: Aggregate>(id: Uuid, sequence: u64, event: &A::Event) -> Result<Self>
+    where
+        A::Event: Serialize,
+    {
+        let payload = serde_json::to_string(event)?;
+        let (kind, version) = (event.event_type(), event.event_version());
+        Ok(Self { aggregate: A::TYPE, id, sequence, event: kind, version, payload })
+    }
+}
 
 /// A connection that appends.
 pub(super) struct Lines {
@@ -46,13 +70,11 @@ impl Lines {
     {
         use std::io::Write;
         self.head += 1;
-        let payload = serde_json::to_string(event)?.replace('\\', r"\\");
+        let Line { aggregate, id, sequence, event, version, payload } = Line::of::<A>(id, sequence, event)?;
         writeln!(
             self.lines,
-            "{}\t{id}\t{sequence}\t{}\t{}\t{payload}\t{{\"actor\":\"bench\"}}\t{}\t{}\t{}",
-            A::TYPE,
-            event.event_type(),
-            event.event_version(),
+            "{aggregate}\t{id}\t{sequence}\t{event}\t{version}\t{}\t{METADATA}\t{}\t{}\t{}",
+            payload.replace('\\', r"\\"),
             self.head,
             Uuid::now_v7(),
             self.recorded_at
@@ -81,6 +103,32 @@ impl Lines {
             .await?;
         self.connection.execute("COMMIT").await?;
         Ok(())
+    }
+
+    /// Appends these in one commit and one message.
+    pub(super) async fn append(&mut self, events: &[Line]) -> Result<()> {
+        let texts = |of: fn(&Line) -> &str| events.iter().map(of).collect::<Vec<_>>();
+        loop {
+            let found: i64 = sqlx::query_scalar(
+                "SELECT append_behind($1, $2, $3, $4, $5, $6, $7, $8, $9, '{}', '{}', '{}', '{}', '{}', '{}')",
+            )
+            .bind(signed(self.head))
+            .bind(texts(|event| event.aggregate))
+            .bind(events.iter().map(|event| event.id.to_string()).collect::<Vec<_>>())
+            .bind(events.iter().map(|event| signed(event.sequence)).collect::<Vec<_>>())
+            .bind(events.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+            .bind(texts(|event| &event.event))
+            .bind(texts(|event| &event.version))
+            .bind(texts(|event| &event.payload))
+            .bind(texts(|_| METADATA))
+            .fetch_one(&mut self.connection)
+            .await?;
+            let expected = std::mem::replace(&mut self.head, unsigned(found));
+            if self.head == expected {
+                self.head += events.len() as u64;
+                return Ok(());
+            }
+        }
     }
 
     /// Lets Postgres know what there is, after much of it came at once.
