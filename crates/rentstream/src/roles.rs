@@ -227,10 +227,12 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
     tasks.spawn(sampling::relay(log.clone(), shutdown.clone()));
-    let relayed = mirror::run(log, nats, settings.stream, shutdown.clone()).await;
+    // Here it would be polled by a thread of its own, which the others would have to wake for each page.
+    let relaying = mirror::run(log, nats, settings.stream, shutdown.clone());
+    let relayed = tasks.spawn(relaying).await;
     shutdown.cancel();
     finish(&tasks).await;
-    Ok(relayed?)
+    Ok(relayed??)
 }
 
 async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
