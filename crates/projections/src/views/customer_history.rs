@@ -57,8 +57,8 @@ pub struct Row {
     delivery: Option<Delivery>,
 }
 
-/// As [`Rental::STATUSES`](rentstream_domain::rental::Rental::STATUSES) has them. No text, of which each row would hold ten
-/// or more in memory.
+/// Where a rental stands.
+// By the words of `Rental::STATUSES`, but no text: each row would hold ten of them or more in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
