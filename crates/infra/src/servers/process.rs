@@ -35,6 +35,14 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// catch that signal and forget it in the exec.
 const STILL_OURS: &str = r#"test "$PPID" = "$0" || exit 1; exec "$@""#;
 
+/// What Postgres keeps of the memory that a statement took, in bytes. glibc would give it back to the system after each, to
+/// have it faulted in again with the next: half of what a small read costs on a virtual machine.
+const HEAP: [(&str, &str); 3] = [
+    ("MALLOC_TOP_PAD_", "1048576"),
+    ("MALLOC_TRIM_THRESHOLD_", "4194304"),
+    ("MALLOC_MMAP_THRESHOLD_", "4194304"),
+];
+
 /// What to run, and how.
 pub(super) struct Launch<'a> {
     /// As the operator knows it.
@@ -193,14 +201,6 @@ fn unignore(signal: Signal) -> std::io::Result<()> {
     }
     Ok(())
 }
-
-/// What Postgres keeps of the memory that a statement took, in bytes. glibc would give it back to the system after each, to
-/// have it faulted in again with the next: half of what a small read costs on a virtual machine.
-const HEAP: [(&str, &str); 3] = [
-    ("MALLOC_TOP_PAD_", "1048576"),
-    ("MALLOC_TRIM_THRESHOLD_", "4194304"),
-    ("MALLOC_MMAP_THRESHOLD_", "4194304"),
-];
 
 fn command(launch: &Launch<'_>) -> Result<Command, ServerError> {
     let mut command = match (binaries::setpriv(), launch.account) {
