@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use chrono::Utc;
 use rentstream_domain::customer::{Customer, CustomerCommand, CustomerError, Profile};
 use rentstream_domain::stock::{Details, Fulfilment, Stock, StockCommand, StockError, Terms};
@@ -19,6 +21,11 @@ async fn customer(log: &Log, deposits: u64) -> Uuid {
         log.append(deposit(id, version, 100)).await.unwrap();
     }
     id
+}
+
+fn registered() -> CustomerCommand {
+    let profile = Profile { name: Sealed::of("Min-ji".to_owned()), email: None, phone: None, address: None };
+    CustomerCommand::Register { profile, at: Utc::now() }
 }
 
 fn paid_in(amount: i64) -> CustomerCommand {
@@ -136,6 +143,33 @@ async fn a_key_is_claimed_by_one_command_and_kept_with_its_events() {
     assert_eq!(one.head().await.unwrap(), 2);
     let kept = one.answered("min-ji", "first").await.unwrap().unwrap();
     assert_eq!((kept.fingerprint, kept.answer, kept.position), (vec![1, 2, 3], Some((200, "7".into())), 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_key_has_a_turn_however_many_come_after() {
+    let store = Store::new(log().await);
+    let (id, context) = (Uuid::now_v7(), nobody());
+    // By the store itself: it's alone, and decides at once whatever it can.
+    store.execute::<Customer>(id, registered(), &context, None).await.unwrap();
+    let over = CancellationToken::new();
+    // More than are ever on their way together, so there's always something to be written next.
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..3_000 {
+        let (store, over) = (store.clone(), over.clone());
+        crowd.spawn(async move {
+            while !over.is_cancelled() {
+                store.execute::<Customer>(id, paid_in(1), &nobody(), None).await.unwrap();
+            }
+        });
+    }
+    for name in ["first", "second", "third"] {
+        let same = (0..8).map(|_| store.execute(id, paid_in(7), &context, Some(key(name))));
+        let answered = tokio::time::timeout(Duration::from_secs(20), futures::future::join_all(same)).await;
+        let answered = answered.expect("each of them is answered while others go on coming");
+        assert_eq!(answered.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    }
+    over.cancel();
+    crowd.join_all().await;
 }
 
 #[tokio::test]
@@ -365,10 +399,7 @@ async fn what_is_taken_for_new_and_is_not_is_looked_for() {
         }
 
         fn run(&mut self, aggregates: &mut Aggregates<'_>) -> Result<i64, StoreError> {
-            let profile =
-                Profile { name: Sealed::of("Min-ji".to_owned()), email: None, phone: None, address: None };
-            let register = CustomerCommand::Register { profile, at: Utc::now() };
-            let _ = aggregates.send(Command::Customer(CustomerId(self.0), register), &nobody())?;
+            let _ = aggregates.send(Command::Customer(CustomerId(self.0), registered()), &nobody())?;
             let _ = aggregates.send(Command::Customer(CustomerId(self.0), paid_in(50)), &nobody())?;
             Ok(aggregates.get::<Customer>(self.0)?.points)
         }

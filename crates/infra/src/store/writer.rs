@@ -287,7 +287,8 @@ impl Writer {
                 (head, Landed::Taken(foreign))
             }));
         }
-        if self.next.decided.is_empty() {
+        // Also if there's something already: who waits has come before what has come since.
+        if self.alone == 0 || self.next.decided.is_empty() {
             self.decide_waiting();
         }
         if self.next.decided.is_empty() { Err(head) } else { Ok(self.write(head)) }
