@@ -34,6 +34,8 @@ use crate::trace::{self, Kind, Span, TRACEPARENT};
 
 /// The stream's name.
 pub const STREAM: &str = "RENTSTREAM";
+/// The header of a message that is sent together with the next.
+pub const MORE: &str = "Rentstream-More";
 /// How many slices the key space of the views is cut into.
 pub const SLICES: u8 = 64;
 
@@ -244,7 +246,8 @@ impl Publisher<'_> {
         span.set("messaging.destination.name", || STREAM);
         let client = self.context.client();
         for recorded in others {
-            let (subject, headers, payload) = self.message(recorded)?;
+            let (subject, mut headers, payload) = self.message(recorded)?;
+            headers.insert(MORE, "1");
             client.publish_with_headers(subject, headers, payload).await.map_err(nats)?;
         }
         let (subject, headers, payload) = self.message(last)?;

@@ -3,16 +3,17 @@
 //! Every event is checked to be the one that follows the last, so nothing here trusts the broker: what JetStream
 //! skips, loses, swaps or can't deliver is read from Postgres.
 
+use std::fmt::Display;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
+use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig, OrderedError};
 use async_nats::jetstream::consumer::{Consumer, DeliverPolicy};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
@@ -20,12 +21,15 @@ use tracing::{debug, warn};
 use super::PAGE;
 use super::window::Window;
 use crate::log::{Log, Recorded, pause};
-use crate::relay::Mirror;
+use crate::relay::{MORE, Mirror};
 
 /// Events that the stream may be behind the log. Of more the log's own pages are read sooner: who publishes them one by one
 /// has as much to do with each as who projects it. It's more than a busy shop writes in a second, so what orders leave behind
 /// in a bad moment is no burden for their Postgres, too.
 pub(super) const LATE: u64 = 16 * PAGE as u64;
+/// How long to wait for what the relay has sent together. What is one commit of the log is one commit of a view then, and
+/// not several for as many pieces as the broker hands over.
+pub(super) const TOGETHER: Duration = Duration::from_millis(5);
 /// A silent stream is checked against the log this often: it may be the relay that stands still.
 const SILENCE: Duration = Duration::from_millis(500);
 /// How often the log is looked at without the stream when no wake-up came.
@@ -127,9 +131,20 @@ struct End {
     wanted: u64,
 }
 
-struct Live {
+pub(super) struct Live {
     messages: Ordered,
     base: u64,
+}
+
+impl Live {
+    /// What comes next, all that was sent together; nothing, if that takes too long.
+    pub(super) async fn next(&mut self) -> Option<Vec<Message>> {
+        let Self { messages, base } = self;
+        let mut messages = messages.map(|message| Message::of(message, *base));
+        let first = timeout(SILENCE, messages.next()).await.ok()?;
+        let first = first.unwrap_or_else(|| Message::broken("the consumer ended"));
+        Some(together(first, &mut messages, |message| message.has_more).await)
+    }
 }
 
 impl End {
@@ -167,7 +182,7 @@ impl End {
         }
     }
 
-    /// Takes what comes next from the stream and keeps the stream; or gives it up, and Postgres is next.
+    /// Takes what comes next from the stream and keeps the stream, also if nothing came; or gives it up, and Postgres is next.
     async fn next_of_stream(
         &mut self,
         mut live: Live,
@@ -178,32 +193,18 @@ impl End {
             self.wanted = head;
             return Ok(None);
         }
-        let mut page = Vec::new();
-        while page.len() < PAGE {
-            let message = if page.is_empty() {
-                match tokio::time::timeout(SILENCE, live.messages.next()).await {
-                    Ok(message) => message,
-                    Err(_) => match log.head().await? {
-                        head if head == self.last => continue,
-                        head => {
-                            debug!(position = self.last, head, "The stream is silent, the log is not");
-                            self.wanted = head;
-                            return Ok(None);
-                        }
-                    },
-                }
+        let Some(messages) = live.next().await else {
+            let head = log.head().await?;
+            if head == self.last {
+                self.live = Some(live);
             } else {
-                // Only what is there already.
-                match live.messages.next().now_or_never() {
-                    Some(message) => message,
-                    None => break,
-                }
-            };
-            let recorded = match message {
-                Some(Ok(message)) => read(&message, live.base),
-                Some(Err(error)) => Err(error.to_string()),
-                None => Err("the consumer ended".to_owned()),
-            };
+                debug!(position = self.last, head, "The stream is silent, the log is not");
+                self.wanted = head;
+            }
+            return Ok(None);
+        };
+        let mut page = Vec::with_capacity(messages.len());
+        for Message { recorded, .. } in messages {
             let next = self.last + 1;
             let follows = recorded.and_then(|recorded| match recorded.position {
                 // The log had it while the stream was being opened.
@@ -228,7 +229,7 @@ impl End {
         }
         self.live = Some(live);
         self.pause = TRY;
-        Ok(Some(page))
+        Ok((!page.is_empty()).then_some(page))
     }
 
     /// Begins to try whether it can go on from the stream. Beside the log, which goes on: a NATS that is electing, or has
@@ -275,7 +276,7 @@ pub(super) fn far_ahead(woken: &mut watch::Receiver<u64>, last: u64) -> Option<u
     is_news.then(|| *woken.borrow_and_update()).filter(|head| *head > last + LATE)
 }
 
-async fn open(
+pub(super) async fn open(
     context: &jetstream::Context,
     inbox: String,
     log: &Log,
@@ -301,6 +302,53 @@ async fn open(
         mirror.stream.create_consumer(config).await.map_err(|error| error.to_string())?;
     let messages = consumer.messages().await.map_err(|error| error.to_string())?;
     Ok(Live { messages, base: mirror.base })
+}
+
+/// A message with what came behind it by now, and with what is on its way behind that.
+pub(super) async fn together<M>(
+    first: M,
+    messages: &mut (impl Stream<Item = M> + Unpin),
+    has_more: impl Fn(&M) -> bool,
+) -> Vec<M> {
+    let due = Instant::now() + TOGETHER;
+    let mut page = vec![first];
+    while page.len() < PAGE {
+        let next = match messages.next().now_or_never() {
+            Some(next) => next,
+            None if page.last().is_some_and(&has_more) => {
+                timeout_at(due, messages.next()).await.unwrap_or_default()
+            }
+            None => None,
+        };
+        match next {
+            Some(next) => page.push(next),
+            None => break,
+        }
+    }
+    page
+}
+
+/// What the stream says.
+pub(super) struct Message {
+    /// The event, or why there's none.
+    recorded: Result<Recorded, String>,
+    /// The relay has sent it together with the next.
+    pub(super) has_more: bool,
+}
+
+impl Message {
+    fn of(message: Result<jetstream::Message, OrderedError>, base: u64) -> Self {
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return Self::broken(error),
+        };
+        let has_more = message.headers.as_ref().is_some_and(|headers| headers.get(MORE).is_some());
+        Self { recorded: read(&message, base), has_more }
+    }
+
+    fn broken(why: impl Display) -> Self {
+        Self { recorded: Err(why.to_string()), has_more: false }
+    }
 }
 
 /// Reads a message; its sequence and its content must say the same position.

@@ -1,15 +1,16 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use futures::{Stream, StreamExt, stream};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::source::{LATE, TRY, far_ahead};
+use super::source::{LATE, TOGETHER, TRY, far_ahead, open, together};
 use super::{Feed, Found, PAGE, Source};
 use crate::log::{Log, Recorded};
-use crate::relay::{self, Mirror, STREAM};
+use crate::relay::{self, Kept, Mirror, STREAM};
 use crate::testing::{fill, log, nats};
 
 /// Reads up to a position; nothing may be skipped or doubled.
@@ -72,7 +73,7 @@ async fn a_reader_catches_up_from_the_log_and_goes_on_from_the_stream() {
     let (_server, client, _folder) = nats().await;
     fill(&log, 1_200).await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     read_to(&mut feed, 0, 1_200).await;
@@ -88,7 +89,7 @@ async fn readers_of_one_process_share_one_consumer_and_each_event() {
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let (source, context) = (Source::start(log.clone(), Some(client.clone())), jetstream::new(client));
     let position = go_live(&log, &source, &context).await;
     fill(&log, 50).await;
@@ -133,7 +134,7 @@ async fn the_source_rests_while_all_readers_are_behind_and_is_back_when_one_has_
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let (source, context) = (Source::start(log.clone(), Some(client.clone())), jetstream::new(client));
     let mut feeds = [source.feed(), source.feed()];
     let from = go_live(&log, &source, &context).await;
@@ -182,7 +183,7 @@ async fn a_reader_goes_on_from_the_log_while_nats_is_away() {
     let log = log().await;
     let (server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     let position = go_live(&log, &source, &jetstream::new(client)).await;
@@ -198,7 +199,7 @@ async fn a_nats_that_does_not_answer_holds_no_event_up() {
     let log = log().await;
     let (server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let position = go_live(&log, &source, &jetstream::new(client)).await;
     let nats = Pid::from_raw(server.pid().cast_signed());
@@ -225,8 +226,7 @@ async fn a_reader_goes_on_from_the_log_while_the_relay_stands_still() {
     let log = log().await;
     let (_server, client, _folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay =
-        tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let mut feed = source.feed();
     let position = go_live(&log, &source, &jetstream::new(client)).await;
@@ -252,8 +252,7 @@ async fn without_relay() -> (Log, Source, jetstream::Context, u64, impl Sized) {
     let log = log().await;
     let (server, client, folder) = nats().await;
     let shutdown = CancellationToken::new();
-    let relay =
-        tokio::spawn(relay::run(log.clone(), client.clone(), relay::Kept::once(64 << 20), shutdown.clone()));
+    let relay = tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), shutdown.clone()));
     let source = Source::start(log.clone(), Some(client.clone()));
     let context = jetstream::new(client);
     let position = go_live(&log, &source, &context).await;
@@ -306,6 +305,57 @@ fn only_what_was_just_told_of_the_log_makes_a_stream_late() {
     assert_eq!(far_ahead(&mut woken, 0), Some(LATE + 1));
     // It has been restored to an earlier moment since, for all that is known.
     assert_eq!(far_ahead(&mut woken, 0), None);
+}
+
+/// Each comes so long after the one before it, and says whether it was sent together with the next.
+fn coming(messages: &'static [(u64, bool)]) -> impl Stream<Item = bool> + Unpin {
+    let coming = stream::iter(messages).then(|(after, has_more)| async {
+        tokio::time::sleep(Duration::from_millis(*after)).await;
+        *has_more
+    });
+    Box::pin(coming)
+}
+
+async fn pages(messages: &'static [(u64, bool)]) -> Vec<usize> {
+    let (mut coming, mut pages) = (coming(messages), Vec::new());
+    while let Some(first) = coming.next().await {
+        pages.push(together(first, &mut coming, |has_more| *has_more).await.len());
+    }
+    pages
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_together_is_a_page() {
+    assert_eq!(pages(&[(0, true), (1, true), (2, false), (1, false)]).await, [3, 1]);
+    assert_eq!(pages(&[(0, false), (0, false), (1, false)]).await, [2, 1], "what is there already is");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_together_and_does_not_come_is_not_waited_for() {
+    const LONG: u64 = 10 * TOGETHER.as_millis() as u64;
+    assert_eq!(pages(&[(0, true), (1, true), (LONG, true), (LONG, false)]).await, [2, 1, 1]);
+}
+
+#[tokio::test]
+async fn the_stream_tells_what_the_relay_has_sent_together() {
+    let (log, (_server, client, _folder)) = (log().await, nats().await);
+    fill(&log, 3).await;
+    tokio::spawn(relay::run(log.clone(), client.clone(), Kept::once(64 << 20), CancellationToken::new()));
+    let context = jetstream::new(client.clone());
+    let opened = async {
+        loop {
+            if let Ok(live) = open(&context, client.new_inbox(), &log, 0, 3).await {
+                return live;
+            }
+        }
+    };
+    let mut live = tokio::time::timeout(Duration::from_secs(20), opened).await.expect("the relay goes on");
+    let mut more = Vec::new();
+    while more.len() < 3 {
+        let messages = live.next().await.expect("they are in the stream");
+        more.extend(messages.iter().map(|message| message.has_more));
+    }
+    assert_eq!(more, [true, true, false]);
 }
 
 #[tokio::test]
