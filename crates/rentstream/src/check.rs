@@ -7,6 +7,7 @@ use rentstream_infra::place;
 use rentstream_infra::relay::{Mirror, Unlike};
 use rentstream_infra::settings::Settings;
 use rentstream_projections::ahead;
+use tokio_util::sync::CancellationToken;
 
 use crate::{connections, up};
 
@@ -61,7 +62,7 @@ async fn mirror(settings: &Settings, read: u64) -> Result<u64> {
         println!("mirror: NATS_URL is not set, not compared");
         return Ok(0);
     }
-    let context = async_nats::jetstream::new(connections::nats(settings).await?);
+    let context = async_nats::jetstream::new(connections::nats(settings, &CancellationToken::new()).await?);
     let mirror = match Mirror::open(&context).await {
         Ok(mirror) => mirror,
         Err(why) => {

@@ -14,6 +14,7 @@ use rentstream_infra::store::Store;
 use rentstream_projections::tables::Tables;
 use sqlx::PgPool;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Connections of one process to one database.
@@ -60,10 +61,11 @@ pub(crate) fn driver(settings: &Settings, log: Log) -> Result<Driver> {
     Ok(Driver::new(Store::with_memory(log, settings.memory), gateway, settings.hold, settings.clock))
 }
 
-/// Connects to NATS. One that is away is looked for in the background, one that refuses us isn't.
-pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
+/// Connects to NATS. One that is away is looked for in the background, one that refuses us isn't. Once it's shutdown, nobody
+/// is told that it's away.
+pub(crate) async fn nats(settings: &Settings, shutdown: &CancellationToken) -> Result<async_nats::Client> {
     let url = needed(settings.nats_url.as_ref(), "NATS_URL", "the address of a NATS server with JetStream")?;
-    let (options, addresses) = dial(settings, url)?;
+    let (options, addresses) = dial(settings, url, shutdown.clone())?;
     if let Ok(answer) = timeout(ANSWER, options.connect(&addresses)).await {
         match answer {
             Ok(client) => return Ok(client),
@@ -74,11 +76,15 @@ pub(crate) async fn nats(settings: &Settings) -> Result<async_nats::Client> {
             }
         }
     }
-    let (options, addresses) = dial(settings, url)?;
+    let (options, addresses) = dial(settings, url, shutdown.clone())?;
     options.retry_on_initial_connect().connect(addresses).await.context("NATS_URL")
 }
 
-fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, Vec<String>)> {
+fn dial(
+    settings: &Settings,
+    url: &str,
+    shutdown: CancellationToken,
+) -> Result<(async_nats::ConnectOptions, Vec<String>)> {
     let (options, addresses) = login(url)?;
     let options = match settings.nats_tls.clone() {
         Some(tls) => options.require_tls(true).tls_client_config(tls),
@@ -87,10 +93,17 @@ fn dial(settings: &Settings, url: &str) -> Result<(async_nats::ConnectOptions, V
     let options = options
         .name("rentstream")
         .reconnect_delay_callback(|attempts| Duration::from_millis((attempts as u64 * 100).min(2_000)))
-        .event_callback(async |event| match event {
-            async_nats::Event::Connected => info!("Connected to NATS"),
-            async_nats::Event::Disconnected => warn!("NATS is away; orders are taken meanwhile"),
-            _ => {}
+        .event_callback(move |event| {
+            let ending = shutdown.is_cancelled();
+            async move {
+                match event {
+                    async_nats::Event::Connected => info!("Connected to NATS"),
+                    async_nats::Event::Disconnected if !ending => {
+                        warn!("NATS is away; orders are taken meanwhile");
+                    }
+                    _ => {}
+                }
+            }
         });
     Ok((options, addresses))
 }

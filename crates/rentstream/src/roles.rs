@@ -160,7 +160,8 @@ pub(crate) async fn query_api(settings: Settings, shutdown: CancellationToken) -
 pub(crate) async fn project(settings: Settings, names: &[String], shutdown: CancellationToken) -> Result<()> {
     let known = views::ALL.map(|view| view.name);
     let chosen: Vec<Definition> = choose(names, &views::ALL, |view| view.name, &known)?;
-    let (log, tables, nats) = (log(&settings).await?, tables(&settings).await?, nats(&settings).await?);
+    let (log, tables, nats) =
+        (log(&settings).await?, tables(&settings).await?, nats(&settings, &shutdown).await?);
     prepare(&tables, &chosen).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
@@ -190,7 +191,7 @@ pub(crate) async fn react(
     let known: Vec<&str> = processes::names().collect();
     let chosen: Vec<&str> = choose(names, &known, |name| name, &known)?;
     let log = log(&settings).await?;
-    let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings).await?);
+    let (driver, nats) = (driver(&settings, log.clone())?, nats(&settings, &shutdown).await?);
     placed(&log).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
@@ -206,7 +207,7 @@ pub(crate) async fn notify(settings: Settings, shutdown: CancellationToken) -> R
     if settings.channels.is_empty() {
         bail!("no notice channel is set; set SMTP_URL, WEBHOOK_URL or KAKAO_URL");
     }
-    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings, &shutdown).await?);
     placed(&log).await?;
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
@@ -222,7 +223,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
     if reset {
         return reset_stream(up::found(settings), &shutdown).await;
     }
-    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings, &shutdown).await?);
     let tasks = TaskTracker::new();
     tasks.spawn(log.clone().listen(shutdown.clone()));
     watched(&settings, vec![("the log", log.pool().clone())], &shutdown).await?;
@@ -236,7 +237,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
 }
 
 async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
-    let (log, nats) = (log(&settings).await?, nats(&settings).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings, &shutdown).await?);
     unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream).await?) }).await?;
     println!("a new stream is made; a relay fills it from the log, and readers keep their places");
     Ok(())

@@ -185,7 +185,8 @@ async fn all(settings: &Settings, shutdown: &CancellationToken) -> Result<()> {
     }
     let (log, tables) = (connections::log(&settings).await?, connections::tables(&settings).await?);
     roles::migrate_log(&log, shutdown).await?;
-    let (driver, nats) = (connections::driver(&settings, log.clone())?, connections::nats(&settings).await?);
+    let (driver, nats) =
+        (connections::driver(&settings, log.clone())?, connections::nats(&settings, shutdown).await?);
     roles::prepare(&tables, &views::ALL).await?;
     let ending = Ending::of(shutdown, settings.drain);
     let reads = roles::reads(&settings, log.clone(), tables.clone(), &ending);
