@@ -237,7 +237,7 @@ pub(crate) async fn relay(settings: Settings, reset: bool, shutdown: Cancellatio
 }
 
 async fn reset_stream(settings: Settings, shutdown: &CancellationToken) -> Result<()> {
-    let (log, nats) = (log(&settings).await?, nats(&settings, &shutdown).await?);
+    let (log, nats) = (log(&settings).await?, nats(&settings, shutdown).await?);
     unless(shutdown, async { Ok(mirror::reset(&log, nats, settings.stream).await?) }).await?;
     println!("a new stream is made; a relay fills it from the log, and readers keep their places");
     Ok(())
