@@ -11,6 +11,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 
 /// How long to wait for a connection before saying that Postgres can't be reached.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// Statements that take longer are given up: their connection is closed. A host that has vanished doesn't say so.
+const WITHIN: Duration = Duration::from_secs(10);
 /// One that was used a moment ago needn't be asked whether it still lives: a Postgres that is started again is hardly there
 /// that soon, and who meets a broken connection is told to try again. It's a way to Postgres and back less for a statement.
 const FRESH: Duration = Duration::from_secs(1);
@@ -31,6 +33,14 @@ pub fn open(options: PgConnectOptions, connections: u32) -> PgPool {
 /// be run in one way only. As a plan is kept for whatever comes, it must not be one that scans a table because that was empty.
 pub fn planned_once(options: &PgConnectOptions) -> PgConnectOptions {
     options.clone().options([("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")])
+}
+
+/// Waits for statements no longer than is reasonable.
+///
+/// # Errors
+/// Theirs; and one that says so if they took too long.
+pub async fn within<T>(statements: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(WITHIN, statements).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Connections for statements that come one after the other, by few who work all the time. They are made when they are

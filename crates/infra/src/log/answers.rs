@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Log, pause, unsigned};
+use crate::pool::within;
 
 /// Answers that are looked up, or purged, by one statement.
 const BATCH: usize = 500;
@@ -56,7 +57,7 @@ pub(super) struct Asked {
 pub(super) async fn look_up(pool: PgPool, mut asked: mpsc::UnboundedReceiver<Asked>) {
     let mut gathered = Vec::new();
     while asked.recv_many(&mut gathered, BATCH).await > 0 {
-        let found = answers(&pool, &gathered).await.map_err(|error| error.to_string());
+        let found = within(answers(&pool, &gathered)).await.map_err(|error| error.to_string());
         for (n, asked) in gathered.drain(..).enumerate() {
             let answer = found.as_ref().map(|found| found.get(&n).cloned()).map_err(Clone::clone);
             // Who has gone doesn't need it.

@@ -4,7 +4,6 @@
 //! it's expected needs no further check. One that has moved is taken first: then nobody else appends until
 //! the writer has read what came, decided, and written.
 
-use std::future::Future;
 use std::time::Duration;
 
 use rentstream_domain::upcasting::Stored;
@@ -13,10 +12,8 @@ use sqlx::{Executor, PgConnection, PgPool, Row};
 use uuid::Uuid;
 
 use super::{Claim, NewEvent, signed, unsigned};
-use crate::pool::Own;
+use crate::pool::{Own, within};
 
-/// A commit that takes longer is given up: the connection is closed.
-const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 /// How often a write whose outcome is unknown (the connection broke) is looked into, and at what interval.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(300);
@@ -61,7 +58,7 @@ pub(crate) struct Foreign {
 }
 
 /// An event as a writer needs it to keep its memory current.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ForeignEvent {
     pub(crate) position: u64,
     pub(crate) aggregate_type: String,
@@ -137,10 +134,6 @@ impl Head {
         self.connection.keep(connection);
         Ok(found.unwrap_or_default())
     }
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(COMMIT_WITHIN, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn take(connection: &mut PgConnection, seen: u64) -> Result<Foreign, sqlx::Error> {

@@ -1,6 +1,6 @@
 use sqlx::{Executor, PgConnection, PgPool};
 
-use super::{FRESH, Own};
+use super::{FRESH, Own, WITHIN, within};
 use crate::testing::database;
 
 async fn backend(connection: &mut PgConnection) -> i32 {
@@ -71,4 +71,11 @@ async fn what_is_planned_once_is_planned_for_anything_and_scans_no_table_that_wa
         .await
         .unwrap();
     assert!(!plan.concat().contains("Seq Scan"), "{plan:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_has_vanished_is_not_waited_for() {
+    let never = std::future::pending::<Result<(), sqlx::Error>>();
+    let waited = tokio::time::timeout(WITHIN * 2, within(never)).await.expect("it's given up");
+    assert!(matches!(waited, Err(sqlx::Error::PoolTimedOut)));
 }

@@ -1,6 +1,6 @@
 //! Loads aggregates that aren't in memory: those asked for while others load share the next statement.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rentstream_domain::RULES;
 use rentstream_domain::upcasting::Stored;
@@ -14,7 +14,7 @@ use super::course::Need;
 use super::job::Waiting;
 use super::memory::{Held, State, Stream};
 use crate::log::{ForeignEvent, signed, unsigned};
-use crate::pool::Own;
+use crate::pool::{Own, within};
 
 /// Aggregates that one statement loads at most.
 const AT_A_TIME: usize = 256;
@@ -30,10 +30,11 @@ pub(super) struct Loads {
     /// The process', so that the writer goes on meanwhile. A connection lives with the runtime that made it.
     runtime: Handle,
     waiting: HashMap<Stream, Wanted>,
-    /// To be loaded next.
-    queue: Vec<Stream>,
-    /// Continued by somebody else while they are being loaded: so many events they must have.
-    at_least: HashMap<Stream, u64>,
+    /// To be loaded next, who has waited longest first.
+    queue: VecDeque<Stream>,
+    /// What somebody else has written while it is being loaded, which the load may be too early for. To load it again
+    /// would never end where they write all the time.
+    meanwhile: HashMap<Stream, Vec<ForeignEvent>>,
     /// To be loaded again, whatever comes.
     stale: HashSet<Stream>,
     under_way: JoinSet<Vec<(Stream, Result<Held, StoreError>)>>,
@@ -58,8 +59,8 @@ impl Loads {
             pool,
             runtime: Handle::current(),
             waiting: HashMap::new(),
-            queue: vec![],
-            at_least: HashMap::new(),
+            queue: VecDeque::new(),
+            meanwhile: HashMap::new(),
             stale: HashSet::new(),
             under_way: JoinSet::new(),
         }
@@ -70,7 +71,7 @@ impl Loads {
         let first = missing.first().map(|need| need.stream);
         for Need { stream, blank, .. } in missing {
             self.waiting.entry(stream).or_insert_with(|| {
-                self.queue.push(stream);
+                self.queue.push_back(stream);
                 Wanted { blank, by: vec![] }
             });
         }
@@ -92,8 +93,8 @@ impl Loads {
     /// Begins to load what is asked for by now.
     pub(super) fn begin(&mut self) {
         while !self.queue.is_empty() && self.under_way.len() < STATEMENTS {
-            let next = self.queue.split_off(self.queue.len().saturating_sub(AT_A_TIME));
-            let blanks = next.into_iter().filter_map(|stream| {
+            let next = self.queue.drain(..self.queue.len().min(AT_A_TIME));
+            let blanks = next.filter_map(|stream| {
                 let blank = Held::new((self.waiting.get(&stream)?.blank)());
                 Some((stream, blank))
             });
@@ -111,16 +112,17 @@ impl Loads {
                 // It isn't known which one. Whoever waits is told when the jobs are dropped.
                 self.waiting.clear();
                 self.queue.clear();
+                self.meanwhile.clear();
                 vec![]
             }
             None => std::future::pending().await,
         };
         let mut arrived = Vec::with_capacity(loaded.len());
-        for (stream, held) in loaded {
-            let least = self.at_least.remove(&stream).unwrap_or_default();
+        for (stream, mut held) in loaded {
+            let meanwhile = self.meanwhile.remove(&stream).unwrap_or_default();
             let stale = self.stale.remove(&stream);
-            if held.as_ref().is_ok_and(|held| stale || held.version < least) {
-                self.queue.push(stream);
+            if held.as_mut().is_ok_and(|held| stale || !follows(held, &meanwhile)) {
+                self.queue.push_back(stream);
                 continue;
             }
             let waiting = self.waiting.remove(&stream).map(|wanted| wanted.by).unwrap_or_default();
@@ -144,7 +146,7 @@ impl Loads {
         if let Some(stream) = known.map(|name| (name, id))
             && self.waiting.contains_key(&stream)
         {
-            self.at_least.insert(stream, event.sequence);
+            self.meanwhile.entry(stream).or_default().push(event.clone());
         }
     }
 
@@ -154,12 +156,19 @@ impl Loads {
     }
 }
 
+/// Whether what was written meanwhile continues what was loaded, which has it then.
+fn follows(held: &mut Held, meanwhile: &[ForeignEvent]) -> bool {
+    let loaded = held.version;
+    let mut missing = meanwhile.iter().filter(|event| event.sequence > loaded);
+    missing.all(|event| held.follow(event.sequence, event.position, event.stored()).is_ok())
+}
+
 async fn load(
     pool: PgPool,
     connections: Own,
     streams: Vec<(Stream, Held)>,
 ) -> Vec<(Stream, Result<Held, StoreError>)> {
-    match rows(&connections, &streams).await {
+    match within(rows(&connections, &streams)).await {
         Ok(rows) => {
             let mut loaded: Vec<_> = streams.into_iter().map(|(stream, held)| (stream, Ok(held))).collect();
             for row in rows {

@@ -272,6 +272,56 @@ async fn what_postgres_refuses_fails_alone() {
 }
 
 #[tokio::test]
+async fn what_postgres_refuses_drags_nobody_down_who_shares_its_commit() {
+    let store = Store::new(log().await);
+    let context = nobody();
+    let customers: Vec<_> = (0..20).map(|_| Uuid::now_v7()).collect();
+    let register = |id: &Uuid| store.execute::<Customer>(*id, registered(), &context, None);
+    futures::future::try_join_all(customers.iter().map(register)).await.unwrap();
+    let deposits = customers.iter().enumerate().map(|(n, id)| {
+        // Postgres has no such character.
+        let claiming = key(&if n == 10 { "a\0b".to_owned() } else { n.to_string() });
+        store.execute(*id, paid_in(1), &context, Some(claiming))
+    });
+    let outcomes = futures::future::join_all(deposits).await;
+    let failed: Vec<_> = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_err()).collect();
+    assert!(matches!(&failed[..], [(10, Err(StoreError::Unavailable(_)))]), "{} failed", failed.len());
+}
+
+/// Deposits to a customer for as long as the token says.
+fn depositing(store: &Store, id: Uuid, over: &CancellationToken) -> tokio::task::JoinHandle<()> {
+    let (store, over) = (store.clone(), over.clone());
+    tokio::spawn(async move {
+        while !over.is_cancelled() {
+            store.execute::<Customer>(id, paid_in(1), &nobody(), None).await.unwrap();
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_memory_to_spare_writes_among_others_all_the_same() {
+    let (log, other) = two_handles().await;
+    let (one, poor, over) = (Store::new(log.clone()), Store::with_memory(other, 0), CancellationToken::new());
+    let (hot, cold) = (customer(&log, 0).await, customer(&log, 0).await);
+    let busy = [depositing(&one, hot, &over), depositing(&one, hot, &over)];
+    let context = nobody();
+    for _ in 0..20 {
+        // Of those two one is written by others all the time, so it's never loaded as it is by then.
+        let both = async {
+            tokio::try_join!(
+                poor.execute::<Customer>(hot, paid_in(1), &context, None),
+                poor.execute::<Customer>(cold, paid_in(1), &context, None),
+            )
+        };
+        let paid = tokio::time::timeout(Duration::from_secs(10), both).await;
+        paid.expect("others go on, and it has its turn").unwrap();
+    }
+    over.cancel();
+    futures::future::try_join_all(busy).await.unwrap();
+    assert_whole(&log).await;
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_loses_nothing_that_was_acknowledged() {
     let (log, other) = two_handles().await;
     let store = Store::new(log.clone());

@@ -166,6 +166,8 @@ impl Writer {
         }
         if self.alone > 0 || self.is_late() {
             self.forget(&new);
+            let there = needs.iter().map(|need| need.stream).filter(|it| !new.contains(it));
+            waiting.pinned = self.pin(there.collect());
             self.waiting.push_back(waiting);
         } else {
             self.decide(waiting, &needs, &new);
@@ -195,11 +197,8 @@ impl Writer {
             }
             if !missing.is_empty() {
                 self.forget(&new);
-                waiting.pinned =
-                    there.iter().map(|need| need.stream).filter(|it| !new.contains(it)).collect();
-                for stream in &waiting.pinned {
-                    self.memory.change(*stream, |held| held.pins += 1);
-                }
+                let there = there.iter().map(|need| need.stream).filter(|it| !new.contains(it));
+                waiting.pinned = self.pin(there.collect());
                 METRICS.store_misses.inc();
                 self.loads.wait(waiting, missing);
                 return None;
@@ -212,6 +211,15 @@ impl Writer {
 
     fn forget(&mut self, streams: &[Stream]) {
         streams.iter().for_each(|stream| self.memory.forget(*stream));
+    }
+
+    /// Keeps these in memory until they are unpinned: whoever waits has them there when its turn comes, however little there's
+    /// room for.
+    fn pin(&mut self, streams: Vec<Stream>) -> Vec<Stream> {
+        for stream in &streams {
+            self.memory.change(*stream, |held| held.pins += 1);
+        }
+        streams
     }
 
     fn unpin(&mut self, streams: Vec<Stream>) {
@@ -295,13 +303,16 @@ impl Writer {
     }
 
     fn decide_waiting(&mut self) {
-        let count = if self.alone > 0 { 1 } else { self.waiting.len() };
-        self.alone = self.alone.saturating_sub(1);
-        for _ in 0..count {
+        for _ in 0..self.waiting.len() {
             if let Some(waiting) = self.waiting.pop_front()
                 && let Some((waiting, needs, new)) = self.complete(waiting)
             {
                 self.decide(waiting, &needs, &new);
+            }
+            // Whoever has to be loaded first comes back; it's not a batch of its own yet.
+            if self.alone > 0 && !self.next.decided.is_empty() {
+                self.alone -= 1;
+                return;
             }
         }
     }

@@ -44,6 +44,7 @@ impl Writer {
                     if waiting.tries == 1 {
                         self.waiting.push_back(waiting);
                     } else {
+                        self.unpin(waiting.pinned);
                         waiting.job.answer(Err(failed.clone()));
                     }
                 }
