@@ -131,6 +131,7 @@ struct End {
     wanted: u64,
 }
 
+/// The stream that is followed, and the position before its first event.
 pub(super) struct Live {
     messages: Ordered,
     base: u64,

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use futures::{Stream, StreamExt, stream};
+use futures::channel::mpsc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch;
@@ -307,33 +307,28 @@ fn only_what_was_just_told_of_the_log_makes_a_stream_late() {
     assert_eq!(far_ahead(&mut woken, 0), None);
 }
 
-/// Each comes so long after the one before it, and says whether it was sent together with the next.
-fn coming(messages: &'static [(u64, bool)]) -> impl Stream<Item = bool> + Unpin {
-    let coming = stream::iter(messages).then(|(after, has_more)| async {
-        tokio::time::sleep(Duration::from_millis(*after)).await;
-        *has_more
-    });
-    Box::pin(coming)
-}
-
-async fn pages(messages: &'static [(u64, bool)]) -> Vec<usize> {
-    let (mut coming, mut pages) = (coming(messages), Vec::new());
-    while let Some(first) = coming.next().await {
-        pages.push(together(first, &mut coming, |has_more| *has_more).await.len());
-    }
-    pages
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_together_is_a_page() {
-    assert_eq!(pages(&[(0, true), (1, true), (2, false), (1, false)]).await, [3, 1]);
-    assert_eq!(pages(&[(0, false), (0, false), (1, false)]).await, [2, 1], "what is there already is");
+    let (relay, mut stream) = mpsc::unbounded();
+    let send = |has_more: bool| relay.unbounded_send(has_more).unwrap();
+    let relaying = async {
+        for has_more in [true, false] {
+            tokio::task::yield_now().await;
+            send(has_more);
+        }
+    };
+    let (page, ()) = tokio::join!(together(true, &mut stream, |has_more| *has_more), relaying);
+    assert_eq!(page, [true, true, false]);
+    send(false);
+    let page = together(false, &mut stream, |has_more| *has_more).await;
+    assert_eq!(page, [false, false], "what is there already belongs to it");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_sent_together_and_does_not_come_is_not_waited_for() {
-    const LONG: u64 = 10 * TOGETHER.as_millis() as u64;
-    assert_eq!(pages(&[(0, true), (1, true), (LONG, true), (LONG, false)]).await, [2, 1, 1]);
+    let (_relay, mut stream) = mpsc::unbounded();
+    let page = tokio::time::timeout(2 * TOGETHER, together(true, &mut stream, |has_more| *has_more)).await;
+    assert_eq!(page.expect("it goes on with what it has"), [true]);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::StoreError;
 use super::course::Need;
 use super::job::Waiting;
-use super::memory::{Held, State, Stream};
+use super::memory::{Held, State, Stream, stream};
 use crate::log::{ForeignEvent, signed, unsigned};
 use crate::pool::{Own, within};
 
@@ -138,12 +138,8 @@ impl Loads {
 
     /// Notes what somebody else has written meanwhile.
     pub(super) fn follow(&mut self, event: &ForeignEvent) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let Ok(id) = event.aggregate_id.parse() else { return };
-        let known = super::TYPES.into_iter().find(|name| *name == event.aggregate_type);
-        if let Some(stream) = known.map(|name| (name, id))
+        if !self.waiting.is_empty()
+            && let Some(stream) = stream(event)
             && self.waiting.contains_key(&stream)
         {
             self.meanwhile.entry(stream).or_default().push(event.clone());

@@ -13,6 +13,12 @@ use crate::log::ForeignEvent;
 /// An aggregate's type and id.
 pub(super) type Stream = (&'static str, Uuid);
 
+/// Whose event it is; nobody's, where this program knows no such aggregate.
+pub(super) fn stream(event: &ForeignEvent) -> Option<Stream> {
+    let name = super::TYPES.into_iter().find(|name| *name == event.aggregate_type)?;
+    Some((name, event.aggregate_id.parse().ok()?))
+}
+
 /// What an aggregate weighs beside its state, in bytes: its key, its places, the tables' slots.
 const OVERHEAD: usize = 256;
 /// A snapshot is due when the events since the last one weigh so many bytes, and as much as the last one.
@@ -170,9 +176,7 @@ impl Memory {
 
     /// Applies what somebody else has written. What doesn't fit is forgotten, to be loaded anew.
     pub(super) fn follow(&mut self, event: &ForeignEvent) {
-        let Ok(id) = event.aggregate_id.parse() else { return };
-        let known = super::TYPES.into_iter().find(|name| *name == event.aggregate_type);
-        let Some(stream) = known.map(|name| (name, id)) else { return };
+        let Some(stream) = stream(event) else { return };
         let fits = self.change(stream, |held| {
             event.sequence <= held.committed
                 || held.follow(event.sequence, event.position, event.stored()).is_ok()

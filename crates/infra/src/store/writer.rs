@@ -166,8 +166,7 @@ impl Writer {
         }
         if self.alone > 0 || self.is_late() {
             self.forget(&new);
-            let there = needs.iter().map(|need| need.stream).filter(|it| !new.contains(it));
-            waiting.pinned = self.pin(there.collect());
+            waiting.pinned = self.pin(&needs, &new);
             self.waiting.push_back(waiting);
         } else {
             self.decide(waiting, &needs, &new);
@@ -197,8 +196,7 @@ impl Writer {
             }
             if !missing.is_empty() {
                 self.forget(&new);
-                let there = there.iter().map(|need| need.stream).filter(|it| !new.contains(it));
-                waiting.pinned = self.pin(there.collect());
+                waiting.pinned = self.pin(&there, &new);
                 METRICS.store_misses.inc();
                 self.loads.wait(waiting, missing);
                 return None;
@@ -213,9 +211,10 @@ impl Writer {
         streams.iter().for_each(|stream| self.memory.forget(*stream));
     }
 
-    /// Keeps these in memory until they are unpinned: whoever waits has them there when its turn comes, however little there's
-    /// room for.
-    fn pin(&mut self, streams: Vec<Stream>) -> Vec<Stream> {
+    /// Keeps what a job needs in memory until it's unpinned, but for what was only taken for new: whoever waits has it there
+    /// when its turn comes, however little there's room for.
+    fn pin(&mut self, needs: &[Need], new: &[Stream]) -> Vec<Stream> {
+        let streams: Vec<_> = needs.iter().map(|need| need.stream).filter(|it| !new.contains(it)).collect();
         for stream in &streams {
             self.memory.change(*stream, |held| held.pins += 1);
         }
