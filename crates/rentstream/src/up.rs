@@ -300,7 +300,7 @@ Try it in another terminal, line by line{secret}:
   S=http://{address}/v1
   json() {{ curl -sS -H 'Content-Type: application/json' "$@"; echo; }}
   rentstream() {{ RENTSTREAM_DATA={folder} {program} "$@"; }}
-  pick() {{ sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/"; }}
+  pick() {{ sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }}
   MANAGER="Authorization: Bearer $(rentstream token --role manager)"
 
   # the shop offers a book
@@ -309,8 +309,10 @@ Try it in another terminal, line by line{secret}:
   # a customer registers and rents it by card
   ME=$(json $S/customers -d '{{"name":"Kim Min-ji","address":"12 Bukchon-ro, Seoul"}}' | pick customer_id)
   CUSTOMER="Authorization: Bearer $(rentstream token --role customer --sub $ME)"
-  RENTAL=$(json $S/rentals -H "$CUSTOMER" -H 'Idempotency-Key: my-first' -d "{{\"customer_id\":\"$ME\",\"item_id\":\"$BOOK\",\"payment\":{{\"method\":\"card\",\"token\":\"pm_card_visa\"}}}}" | pick rental_id)
-  json $S/customers/$ME/rentals -H "$CUSTOMER"
+  RENTED=$(json -i $S/rentals -H "$CUSTOMER" -H 'Idempotency-Key: my-first' -d "{{\"customer_id\":\"$ME\",\"item_id\":\"$BOOK\",\"payment\":{{\"method\":\"card\",\"token\":\"pm_card_visa\"}}}}")
+  RENTAL=$(echo "$RENTED" | pick rental_id)
+  AFTER=$(echo "$RENTED" | sed -n 's/^rentstream-position: \([0-9]*\).*/\1/p')
+  json "$S/customers/$ME/rentals?after=$AFTER" -H "$CUSTOMER"   # waits until the history has seen it
   json $S/items/$BOOK
 
   # cancels it, and sees everything undone
